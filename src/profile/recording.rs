@@ -1,0 +1,128 @@
+//! How a profile was made: enough to judge it, to repeat it, and to refuse comparing it with one made differently.
+
+use serde::{Deserialize, Serialize};
+
+/// Which tool made the profile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    #[default]
+    Perfprof,
+    /// A profile of another tool, read from a file: format and file name.
+    Foreign { format: String, file: String },
+}
+
+/// What perfprof itself used while recording.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SelfCost {
+    /// User and system CPU time of the profiler process, nanoseconds.
+    pub cpu_ns: u64,
+    /// Peak resident memory, bytes.
+    pub max_rss_bytes: u64,
+    /// Time spent inside BPF programs, nanoseconds, and their runs; `None` without BPF or without its statistics.
+    pub bpf_run_ns: Option<u64>,
+    pub bpf_runs: Option<u64>,
+    /// From the last sample to the profile being named and ready to write, nanoseconds.
+    pub finish_ns: u64,
+}
+
+/// The limits a service runs under, at the end of the recording.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LimitFacts {
+    /// Cgroup path the limits were read from.
+    pub cgroup: String,
+    /// 1 or 2; 0 where no cgroup file could be read.
+    pub cgroup_version: u8,
+    /// CPUs the quota allows (quota over period), the tightest up the tree; `None` without a quota.
+    pub cpu_limit_cores: Option<f64>,
+    /// `cpu.weight` (v2) or `cpu.shares` (v1).
+    pub cpu_weight: Option<u64>,
+    pub memory_limit_bytes: Option<u64>,
+    /// CPUs online on the node.
+    pub node_cpus: u32,
+    pub node_memory_bytes: u64,
+}
+
+/// One reading of the gauges, about every 100 ms. Counters are as read (cumulative).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CapacityPoint {
+    /// Since the recording began, nanoseconds.
+    pub at_ns: u64,
+    /// CPU time used so far by the service: by its cgroup where it has its own, else by its processes; nanoseconds.
+    pub service_cpu_ns: u64,
+    /// Non-idle CPU time of the node so far, nanoseconds; and steal.
+    pub node_busy_ns: u64,
+    pub node_steal_ns: u64,
+    pub nr_periods: Option<u64>,
+    pub nr_throttled: Option<u64>,
+    pub throttled_ns: Option<u64>,
+    pub memory_bytes: Option<u64>,
+    pub threads: Option<u32>,
+    /// PSI `some` totals, microseconds stalled so far.
+    pub psi_cpu_some_us: Option<u64>,
+    pub psi_memory_some_us: Option<u64>,
+    pub psi_io_some_us: Option<u64>,
+    /// Time spent waiting on a run queue so far by the service's threads (schedstat), nanoseconds.
+    pub run_delay_ns: Option<u64>,
+}
+
+/// Everything the capacity analysis is computed from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CapacityFacts {
+    /// `cgroup` or `processes`: what `service_cpu_ns` covers.
+    pub scope: String,
+    pub limits: LimitFacts,
+    pub points: Vec<CapacityPoint>,
+    /// Peak memory and OOM kills over the cgroup's life, where it says so.
+    pub memory_peak_bytes: Option<u64>,
+    pub oom_kills: Option<u64>,
+    /// What could not be read, and why.
+    pub gaps: Vec<String>,
+}
+
+/// How, where and when the profile was recorded.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Recording {
+    pub origin: Origin,
+    /// Name of the report's section.
+    pub service: String,
+    /// Version of perfprof.
+    pub version: String,
+    /// The command line that repeats the recording, shell-quoted.
+    pub command: String,
+    /// What was profiled, in words: `PID 42 and its 7 descendants`.
+    pub target: String,
+    pub hostname: String,
+    pub kernel: String,
+    pub arch: String,
+    pub cpus: u32,
+    /// `cycles`, `cpu-clock`, …, and why this one.
+    pub event: String,
+    pub event_reason: String,
+    /// `bpf` or `perf`, and why.
+    pub sampler: String,
+    pub sampler_reason: String,
+    /// `fp`, `dwarf` or `dwarf-copy`, and why.
+    pub unwind: String,
+    pub unwind_reason: String,
+    /// Ticks per second of CPU time.
+    pub frequency_hz: f64,
+    /// Whether kernel frames were recorded.
+    pub kernel_stacks: bool,
+    /// Wall-clock time of the start, nanoseconds since the Unix epoch; 0 where unknown.
+    pub started_unix_ns: u64,
+    pub duration_ns: u64,
+    /// Length of a time slice; 0 when the profile has none (another tool's).
+    pub slice_ns: u64,
+    /// What ended the recording: `duration`, `interrupted`, `target exited`.
+    pub stopped_by: String,
+    /// Threads and processes seen.
+    pub processes_seen: u32,
+    pub threads_seen: u32,
+    pub self_cost: SelfCost,
+    /// Half-width of the hottest path's 95 % interval that was asked for, as a share (0.01 is one point).
+    pub precision: f64,
+    pub capacity: Option<CapacityFacts>,
+    /// What the reader must know, in whole sentences.
+    pub warnings: Vec<String>,
+}
