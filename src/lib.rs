@@ -4,5 +4,13 @@
 //! and can fail; the waist is plain data; the reading side computes values or bytes from a `&Profile`, needs no
 //! privileges, and gives the same bytes for the same profile.
 
+// The recording side.
+pub mod recorder;
+pub mod sampling;
+pub mod symbolize;
+pub mod sys;
+pub mod target;
+pub mod unwind;
+
 // The waist.
 pub mod profile;

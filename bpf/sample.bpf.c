@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 OR MIT
+/*
+ * Ticks of the sampling event, and following the target through fork, exec and exit.
+ *
+ * on_tick runs in the interrupted context (perf_event). It decides whether the tick hit the target, takes the kernel
+ * stack and follows the user stack by frame pointers, and emits one record: a tick of the target always yields a
+ * record or a count.
+ */
+#include "kernel.h"
+#include "abi.h"
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+/* Set by user space before loading. */
+const volatile __u32 target_mode = TARGET_PIDS;
+/* Inode number of the profiler's PID namespace; 0 when it is the initial one, where no translation is needed. */
+const volatile __u32 pid_namespace_inum = 0;
+const volatile char target_name[16] = {};
+/* Wake the reader when this much is waiting; it also looks by itself several times a second. */
+const volatile __u32 wakeup_bytes = 256 * 1024;
+const volatile bool kernel_stacks = true;
+
+/* PIDs of the target -> 1. User space adds those alive at attach, on_fork their children; on_exit removes. When full,
+ * a child is not followed and its ticks are missing from the samples, though not from the kernel's accounting. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, __u8);
+} targets SEC(".maps");
+
+/* Records to user space, in order. When full, records are counted as lost. Size set at load. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8 * 1024 * 1024);
+} records SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct counters);
+} counts SEC(".maps");
+
+/* Room for MAX_KERNEL_FRAMES + MAX_USER_FRAMES, rounded up to a power of two so that a masked count always fits. */
+#define SCRATCH_FRAMES 1024
+
+struct scratch {
+	struct sample_record sample;
+	__u64 frames[SCRATCH_FRAMES];
+};
+
+/* Where a record is put together, one per CPU: on_tick cannot interrupt itself. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
+struct ids {
+	__u32 pid;
+	__u32 tid;
+};
+
+static __always_inline struct ids ids_of(struct task_struct *task)
+{
+	struct ids ids;
+
+	if (pid_namespace_inum == 0) {
+		ids.pid = BPF_CORE_READ(task, tgid);
+		ids.tid = BPF_CORE_READ(task, pid);
+		return ids;
+	}
+	ids.pid = pid_in_namespace(BPF_CORE_READ(task, signal, pids[PIDTYPE_TGID]), pid_namespace_inum);
+	ids.tid = pid_in_namespace(BPF_CORE_READ(task, thread_pid), pid_namespace_inum);
+	return ids;
+}
+
+static __always_inline bool has_target_name(struct task_struct *task)
+{
+	char comm[16];
+	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+
+	if (bpf_core_read(&comm, sizeof(comm), &leader->comm))
+		return false;
+	for (int i = 0; i < 16; i++) {
+		if (comm[i] != target_name[i])
+			return false;
+		if (comm[i] == 0)
+			break;
+	}
+	return true;
+}
+
+static __always_inline bool is_target(struct task_struct *task, __u32 pid)
+{
+	switch (target_mode) {
+	case TARGET_ALL:
+		return true;
+	case TARGET_NAME:
+		return has_target_name(task);
+	default:
+		return pid && bpf_map_lookup_elem(&targets, &pid);
+	}
+}
+
+static __always_inline __u64 wakeup_flag(void)
+{
+	__u64 waiting = bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA);
+
+	return waiting >= wakeup_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
+struct user_regs {
+	__u64 ip;
+	__u64 sp;
+	__u64 bp;
+};
+
+/* The registers user code had, also when the tick hit the kernel on its behalf. */
+static __always_inline bool user_regs(struct bpf_perf_event_data *ctx, struct task_struct *task,
+				      struct user_regs *regs)
+{
+	if (ctx->regs.cs & 3) {
+		regs->ip = ctx->regs.rip;
+		regs->sp = ctx->regs.rsp;
+		regs->bp = ctx->regs.rbp;
+		return true;
+	}
+	if (!bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
+		return false;
+	struct pt_regs___kernel *saved = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+
+	regs->ip = BPF_CORE_READ(saved, ip);
+	regs->sp = BPF_CORE_READ(saved, sp);
+	regs->bp = BPF_CORE_READ(saved, bp);
+	return regs->ip != 0;
+}
+
+/*
+ * Follows saved frame pointers from `regs`; `frames` has room for MAX_USER_FRAMES. A zero frame pointer ends the chain
+ * but proves nothing: code that uses rbp for other things may hold a zero. User space decides, by the function the
+ * chain ended in, whether it was a thread's first.
+ */
+static __always_inline __u32 walk_frame_pointers(struct user_regs *regs, __u64 *frames, __u8 *end)
+{
+	__u64 bp = regs->bp, sp = regs->sp;
+	__u32 n = 1;
+
+	frames[0] = regs->ip;
+	for (__u32 i = 1; i < MAX_USER_FRAMES; i++) {
+		__u64 saved[2]; /* caller's frame pointer, return address */
+
+		if (bp == 0) {
+			*end = END_FRAME_POINTER_LOST;
+			return n;
+		}
+		if (bp < sp || (bp & 7)) {
+			*end = END_BAD_FRAME;
+			return n;
+		}
+		if (bpf_probe_read_user(saved, sizeof(saved), (void *)bp)) {
+			*end = END_UNREADABLE_STACK;
+			return n;
+		}
+		if (saved[1] == 0) {
+			*end = END_FRAME_POINTER_LOST;
+			return n;
+		}
+		frames[i] = saved[1];
+		n = i + 1;
+		sp = bp + 16;
+		bp = saved[0];
+	}
+	*end = END_TOO_DEEP;
+	return n;
+}
+
+static __always_inline __u32 kernel_stack(struct bpf_perf_event_data *ctx, __u64 *frames)
+{
+	if (!kernel_stacks)
+		return 0;
+	long bytes = bpf_get_stack(ctx, frames, MAX_KERNEL_FRAMES * sizeof(__u64), 0);
+
+	return bytes > 0 ? bytes / sizeof(__u64) : 0;
+}
+
+SEC("perf_event")
+int on_tick(struct bpf_perf_event_data *ctx)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	__u32 zero = 0, n;
+	struct counters *count = bpf_map_lookup_elem(&counts, &zero);
+	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &zero);
+
+	if (!count || !scratch || (__u32)bpf_get_current_pid_tgid() == 0 /* idle */)
+		return 0;
+	struct ids ids = ids_of(task);
+
+	if (!is_target(task, ids.pid))
+		return 0;
+	count->ticks++;
+
+	struct sample_record *sample = &scratch->sample;
+	struct user_regs regs;
+
+	sample->head.kind = RECORD_SAMPLE;
+	sample->head.cpu = bpf_get_smp_processor_id();
+	sample->head.time_ns = bpf_ktime_get_ns();
+	sample->head.pid = ids.pid;
+	sample->head.tid = ids.tid;
+	sample->period = ctx->sample_period;
+	sample->end = END_ROOT;
+	sample->user_frames = 0;
+	/* Verifier: the mask keeps the bound of an index it has lost sight of. */
+	n = kernel_stack(ctx, scratch->frames) & MAX_KERNEL_FRAMES;
+	sample->kernel_frames = n;
+
+	if (!(BPF_CORE_READ(task, flags) & PF_KTHREAD) && BPF_CORE_READ(task, mm)) {
+		if (user_regs(ctx, task, &regs))
+			sample->user_frames =
+				walk_frame_pointers(&regs, &scratch->frames[n], &sample->end);
+		else
+			sample->end = END_NO_REGISTERS;
+	}
+
+	n = (n + sample->user_frames) & (SCRATCH_FRAMES - 1);
+	if (bpf_ringbuf_output(&records, scratch, sizeof(*sample) + n * sizeof(__u64), wakeup_flag()))
+		count->lost++;
+	return 0;
+}
+
+/* Children of a target are targets. */
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
+{
+	if (target_mode != TARGET_PIDS)
+		return 0;
+	struct ids from = ids_of(parent), to = ids_of(child);
+	__u8 one = 1;
+
+	if (to.pid && to.pid != from.pid && bpf_map_lookup_elem(&targets, &from.pid))
+		bpf_map_update_elem(&targets, &to.pid, &one, BPF_ANY);
+	return 0;
+}
+
+/* Says how much CPU time a thread of the target used, which nobody can ask once it is gone. */
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_exit, struct task_struct *task)
+{
+	struct ids ids = ids_of(task);
+	__u32 zero = 0;
+
+	if (!is_target(task, ids.pid))
+		return 0;
+	struct exit_record record = {
+		.head = {
+			.kind = RECORD_EXIT,
+			.cpu = bpf_get_smp_processor_id(),
+			.time_ns = bpf_ktime_get_ns(),
+			.pid = ids.pid,
+			.tid = ids.tid,
+		},
+		.cpu_ns = BPF_CORE_READ(task, se.sum_exec_runtime),
+	};
+	struct counters *count = bpf_map_lookup_elem(&counts, &zero);
+
+	if (bpf_ringbuf_output(&records, &record, sizeof(record), wakeup_flag()) && count)
+		count->exits_lost++;
+	/* The count of living threads has been lowered already: the last one sees zero. */
+	if (BPF_CORE_READ(task, signal, live.counter) == 0)
+		bpf_map_delete_elem(&targets, &ids.pid);
+	return 0;
+}

@@ -1,0 +1,142 @@
+//! The kernel's own count of CPU time, for exactly the threads and the time that were sampled.
+//!
+//! In: `schedstat` of every target thread when sampling starts and when it stops, and for threads that end meanwhile
+//! their total, reported by BPF as they exit. Without BPF the figures of ended threads are those of the last look, and
+//! the sum is completed by what the sampling events counted themselves.
+
+use std::collections::HashMap;
+
+use crate::profile::{Accounting, CgroupCpu, ThreadCpu};
+use crate::sampling::{Losses, Scope};
+use crate::target::process;
+
+type ThreadKey = (u32, u32);
+
+/// Collects the accounting of one recording.
+#[derive(Debug, Default)]
+pub struct Accountant {
+    /// CPU time before the recording began.
+    before: HashMap<ThreadKey, u64>,
+    /// CPU time at the last look, for threads that may end unseen.
+    latest: HashMap<ThreadKey, u64>,
+    /// CPU time within the recording of threads that have ended.
+    ended: HashMap<ThreadKey, u64>,
+}
+
+impl Accountant {
+    /// Notes what the threads have used so far. Called just before sampling starts.
+    pub fn begin(pids: &[u32]) -> Accountant {
+        Accountant {
+            before: cpu_of_all(pids),
+            ..Accountant::default()
+        }
+    }
+
+    /// A thread ended, having used `cpu_ns` in its life.
+    pub fn thread_ended(&mut self, pid: u32, tid: u32, cpu_ns: u64) {
+        let before = self.before.remove(&(pid, tid)).unwrap_or(0);
+        self.latest.remove(&(pid, tid));
+        *self.ended.entry((pid, tid)).or_default() += cpu_ns.saturating_sub(before);
+    }
+
+    /// Looks again, so that a thread which ends unseen is known up to now.
+    pub fn look(&mut self, pids: &[u32]) {
+        self.latest.extend(cpu_of_all(pids));
+    }
+
+    /// Finishes after sampling has stopped and the last [`Accountant::look`]. `counted_ns` is what the sampling events counted, where exits are not
+    /// reported.
+    pub fn finish(
+        self,
+        exits_reported: bool,
+        counted_ns: Option<u64>,
+        losses: Losses,
+        cgroup: Option<CgroupCpu>,
+    ) -> Accounting {
+        let Accountant {
+            before,
+            latest,
+            ended,
+        } = self;
+        let mut used = ended;
+        for (key, cpu_ns) in latest {
+            let within = cpu_ns.saturating_sub(before.get(&key).copied().unwrap_or(0));
+            *used.entry(key).or_default() += within;
+        }
+        let mut threads: Vec<ThreadCpu> = used
+            .into_iter()
+            .filter(|(_, cpu_ns)| *cpu_ns > 0)
+            .map(|((pid, tid), cpu_ns)| ThreadCpu { pid, tid, cpu_ns })
+            .collect();
+        threads.sort_by_key(|t| (t.pid, t.tid));
+        let known: u64 = threads.iter().map(|t| t.cpu_ns).sum();
+        let mut gaps = Vec::new();
+        let (source, unattributed_cpu_ns) = match (exits_reported, counted_ns) {
+            (true, _) => ("schedstat at start and end, exits reported by BPF", 0),
+            (false, Some(counted)) => (
+                "schedstat while running, the sampling event's own count for threads that ended",
+                counted.saturating_sub(known),
+            ),
+            (false, None) => {
+                gaps.push(
+                    "CPU time of threads that ended is known only up to the last look".into(),
+                );
+                ("schedstat while running", 0)
+            }
+        };
+        Accounting {
+            source: source.into(),
+            threads,
+            unattributed_cpu_ns,
+            lost: losses.lost,
+            throttled: losses.throttled,
+            cgroup,
+            gaps,
+        }
+    }
+}
+
+/// CPU time of every thread of these processes since each began.
+fn cpu_of_all(pids: &[u32]) -> HashMap<ThreadKey, u64> {
+    let threads_of = |pid: u32| {
+        let tids = process::threads(pid).unwrap_or_default();
+        tids.into_iter().filter_map(move |tid| {
+            process::thread_cpu_ns(pid, tid).map(|cpu_ns| ((pid, tid), cpu_ns))
+        })
+    };
+    pids.iter().copied().flat_map(threads_of).collect()
+}
+
+/// The processes to account for at this moment: those known and those the scope lists now.
+pub(super) fn pids_now(scope: &Scope, known: &[u32]) -> Vec<u32> {
+    let mut pids = scope.current_pids();
+    pids.extend(known);
+    pids.sort_unstable();
+    pids.dedup();
+    pids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_ended_counts_what_it_used_within_the_recording() {
+        let mut accountant = Accountant::default();
+        accountant.before.insert((1, 2), 100);
+        accountant.thread_ended(1, 2, 350);
+        accountant.thread_ended(1, 3, 40);
+        let accounting = accountant.finish(true, None, Losses::default(), None);
+        assert_eq!(accounting.cpu_ns(), Some(290));
+        assert_eq!(accounting.threads.len(), 2);
+    }
+
+    #[test]
+    fn without_reported_exits_the_event_count_fills_the_sum() {
+        let mut accountant = Accountant::default();
+        accountant.latest.insert((1, 2), 70);
+        let accounting = accountant.finish(false, Some(100), Losses::default(), None);
+        assert_eq!(accounting.cpu_ns(), Some(100));
+        assert_eq!(accounting.unattributed_cpu_ns, 30);
+    }
+}

@@ -1,0 +1,18 @@
+//! The recording loop: from events in any order to a tally of stacks, with nothing lost on the way.
+//!
+//! In: an armed [`Sampler`] and who is meant. Out: a [`Recorded`]: raw stacks by thread and time slice, the binaries
+//! they ran through, and the kernel's accounting of the same time. Names come later, in `symbolize`.
+//!
+//! A tick is taken through: order of time ([`order`]), the process as it was at that moment (`target`), the walk if the
+//! kernel has not walked already (`unwind`), the tally ([`tally`]).
+#![forbid(unsafe_code)]
+
+mod accounting;
+mod filter;
+mod order;
+mod run;
+mod tally;
+
+pub use accounting::Accountant;
+pub use run::{Progress, Recorded, RecordingLoop, RunError, SLICE_NS, StopReason, StopSignals};
+pub use tally::{Code, RawFrame, Tally};

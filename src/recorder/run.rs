@@ -1,0 +1,406 @@
+//! The loop itself: read, put in order, follow the processes, walk, count, until it is time to stop.
+
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::profile::{ElfAddr, FrameAddr, RuntimeAddr, StackEnd, StackIx, Thread, Why};
+use crate::sampling::{Event, RawSample, Sampler, SamplingError, SamplingPlan, Timed, UserStack};
+use crate::sys::bpf::RunStatistics;
+use crate::sys::perf::Trigger;
+use crate::sys::usage::monotonic_ns;
+use crate::target::binary::Binary;
+use crate::target::mappings::Mappings;
+use crate::target::process;
+use crate::target::processes::Processes;
+use crate::unwind::{CopyUnwinder, RootJudge, StackCopy};
+
+use super::accounting::{Accountant, pids_now};
+use super::filter::TargetFilter;
+use super::order::TimeOrder;
+use super::tally::{Code, RawFrame, Tally};
+
+/// Length of a time slice: short enough that ten seconds give a hundred blocks for statistics.
+pub const SLICE_NS: u64 = 100_000_000;
+
+/// Longest wait for records; also how often ends of targets and signals are noticed.
+const POLL_MS: u16 = 50;
+
+/// How often the observer hears of progress.
+const OBSERVE_NS: u64 = 100_000_000;
+
+/// How often threads are looked at where their ends are not reported.
+const LOOK_NS: u64 = 500_000_000;
+
+/// Why a recording ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    Duration,
+    Interrupted,
+    TargetExited,
+}
+
+/// What asks the loop to stop from outside: set by signal handlers.
+#[derive(Clone, Debug, Default)]
+pub struct StopSignals {
+    pub interrupted: Arc<AtomicBool>,
+}
+
+/// How far the recording is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress {
+    pub elapsed_ns: u64,
+    pub samples: u64,
+    pub complete: u64,
+    pub lost: u64,
+}
+
+/// Everything a recording brought, before names.
+#[derive(Debug)]
+pub struct Recorded {
+    pub tally: Tally,
+    pub binaries: Vec<Rc<Binary>>,
+    pub accountant: Accountant,
+    pub stopped_by: StopReason,
+    pub duration_ns: u64,
+    pub processes_seen: usize,
+    pub bpf: Option<RunStatistics>,
+    /// Side-band records that were lost.
+    pub side_band_lost: u64,
+}
+
+/// The state of a running recording.
+#[derive(Debug)]
+pub struct RecordingLoop<'a> {
+    plan: &'a SamplingPlan,
+    duration_ns: Option<u64>,
+    stop: StopSignals,
+    filter: TargetFilter,
+    processes: Processes,
+    order: TimeOrder,
+    tally: Tally,
+    unwinder: CopyUnwinder,
+    judge: RootJudge,
+    accountant: Accountant,
+    begun_ns: u64,
+    /// A target process that was alive when last looked at.
+    last_alive: Option<u32>,
+}
+
+impl<'a> RecordingLoop<'a> {
+    /// Takes stock of the target. The sampler is armed already, so that nothing escapes between.
+    pub fn new(plan: &'a SamplingPlan, duration: Option<Duration>, stop: StopSignals) -> Self {
+        let alive = plan.scope.current_pids();
+        let mut processes = Processes::default();
+        alive.iter().for_each(|pid| processes.read(*pid));
+        RecordingLoop {
+            plan,
+            duration_ns: duration.map(|d| d.as_nanos() as u64),
+            stop,
+            filter: TargetFilter::new(&plan.scope, &alive),
+            processes,
+            order: TimeOrder::default(),
+            tally: Tally::default(),
+            unwinder: CopyUnwinder::default(),
+            judge: RootJudge::default(),
+            accountant: Accountant::default(),
+            begun_ns: 0,
+            last_alive: None,
+        }
+    }
+
+    /// Samples until told to stop. `go` is called once ticks are being taken, and lets a held child run.
+    pub fn run(
+        mut self,
+        sampler: &mut dyn Sampler,
+        go: impl FnOnce() -> std::io::Result<()>,
+        observe: &mut dyn FnMut(&Progress),
+    ) -> Result<Recorded, RunError> {
+        self.accountant = Accountant::begin(&self.plan.scope.current_pids());
+        self.begun_ns = monotonic_ns();
+        sampler.start()?;
+        go().map_err(RunError::Release)?;
+        let stopped_by = self.until_stopped(sampler, observe)?;
+        self.accountant.look(&self.target_pids());
+        let duration_ns = monotonic_ns() - self.begun_ns;
+        sampler.stop();
+        self.read_batch(sampler)?;
+        let mut order = std::mem::take(&mut self.order);
+        order.finish(|timed| self.take(timed));
+        Ok(Recorded {
+            processes_seen: self.processes.pids_seen(),
+            binaries: self.processes.binaries.all().to_vec(),
+            tally: self.tally,
+            accountant: self.accountant,
+            stopped_by,
+            duration_ns,
+            bpf: sampler.bpf_statistics(),
+            side_band_lost: sampler.losses().side_band,
+        })
+    }
+
+    fn until_stopped(
+        &mut self,
+        sampler: &mut dyn Sampler,
+        observe: &mut dyn FnMut(&Progress),
+    ) -> Result<StopReason, RunError> {
+        let (mut observe_at, mut look_at) = (self.begun_ns, self.begun_ns + LOOK_NS);
+        loop {
+            self.wait(&sampler.wakeup_fds());
+            self.read_batch(sampler)?;
+            let now = monotonic_ns();
+            if now >= observe_at {
+                observe_at = now + OBSERVE_NS;
+                observe(&self.progress(sampler, now));
+            }
+            if !sampler.reports_exits() && now >= look_at {
+                look_at = now + LOOK_NS;
+                let pids = self.target_pids();
+                self.accountant.look(&pids);
+            }
+            if let Some(reason) = self.reason_to_stop(now) {
+                observe(&self.progress(sampler, now));
+                return Ok(reason);
+            }
+        }
+    }
+
+    /// Waits for a full ring, a signal or the end of the interval.
+    fn wait(&self, fds: &[BorrowedFd]) {
+        let left_ms = self.duration_ns.map_or(u64::from(POLL_MS), |duration_ns| {
+            (self.begun_ns + duration_ns).saturating_sub(monotonic_ns()) / 1_000_000
+        });
+        let timeout = PollTimeout::from(POLL_MS.min(left_ms as u16));
+        let mut fds: Vec<PollFd> = fds
+            .iter()
+            .map(|fd| PollFd::new(*fd, PollFlags::POLLIN))
+            .collect();
+        // A signal ends the wait early; anything else shows when the rings are read.
+        let _ = poll(&mut fds, timeout);
+    }
+
+    fn read_batch(&mut self, sampler: &mut dyn Sampler) -> Result<(), SamplingError> {
+        let mut batch = Vec::new();
+        sampler.read(&mut batch)?;
+        let mut order = std::mem::take(&mut self.order);
+        order.batch(&mut batch, |timed| self.take(timed));
+        self.order = order;
+        Ok(())
+    }
+
+    fn progress(&self, sampler: &dyn Sampler, now: u64) -> Progress {
+        Progress {
+            elapsed_ns: now - self.begun_ns,
+            samples: self.tally.ticks(),
+            complete: self.tally.complete(),
+            lost: sampler.losses().lost,
+        }
+    }
+
+    fn reason_to_stop(&mut self, now: u64) -> Option<StopReason> {
+        if self.stop.interrupted.load(Ordering::Relaxed) {
+            return Some(StopReason::Interrupted);
+        }
+        if self
+            .duration_ns
+            .is_some_and(|duration_ns| now >= self.begun_ns + duration_ns)
+        {
+            return Some(StopReason::Duration);
+        }
+        let TargetFilter::Pids(pids) = &self.filter else {
+            return None;
+        };
+        if self.last_alive.is_none_or(|pid| !process::is_alive(pid)) {
+            self.last_alive = pids.iter().copied().find(|pid| process::is_alive(*pid));
+        }
+        self.last_alive
+            .is_none()
+            .then_some(StopReason::TargetExited)
+    }
+
+    fn target_pids(&self) -> Vec<u32> {
+        match &self.filter {
+            TargetFilter::All => pids_now(&self.plan.scope, &[]),
+            TargetFilter::Pids(pids) | TargetFilter::Name { pids, .. } => {
+                pids.iter().copied().collect()
+            }
+        }
+    }
+
+    /// One event, in order of time.
+    fn take(&mut self, timed: Timed) {
+        match timed.event {
+            Event::Sample(sample) => self.take_sample(timed.time_ns, &sample),
+            Event::Mapped { pid, region } if self.filter.contains(pid) => {
+                self.processes.mapped(pid, &region);
+            }
+            Event::Named {
+                pid,
+                tid,
+                name,
+                exec,
+            } => {
+                if pid == tid {
+                    self.filter.named(pid, &name);
+                }
+                if self.filter.contains(pid) {
+                    self.processes.named(pid, tid, name, exec);
+                }
+            }
+            Event::Forked {
+                pid,
+                tid,
+                parent_pid,
+                parent_tid,
+            } => {
+                self.filter.forked(pid, parent_pid);
+                if self.filter.contains(pid) {
+                    self.processes.forked(pid, tid, parent_pid, parent_tid);
+                }
+            }
+            Event::Exited { pid, tid } => {
+                if self.processes.exited(pid, tid) {
+                    self.filter.ended(pid);
+                }
+            }
+            Event::ThreadCpu { pid, tid, cpu_ns } => {
+                self.accountant.thread_ended(pid, tid, cpu_ns);
+            }
+            Event::Mapped { .. } => {}
+        }
+    }
+
+    fn take_sample(&mut self, time_ns: u64, sample: &RawSample) {
+        // Filtered in the kernel already, except by the perf sampler when it watches whole CPUs.
+        let known = matches!(self.filter, TargetFilter::Pids(_));
+        if !known && !self.filter.contains(sample.pid) {
+            return;
+        }
+        let (frames, end) = self.frames_of(sample);
+        let stack: StackIx = self.tally.stack(&frames);
+        let thread = self.thread_of(sample);
+        let thread = self.tally.thread(thread);
+        let slice = (time_ns.saturating_sub(self.begun_ns) / SLICE_NS) as u32;
+        self.tally
+            .tick(slice, thread, stack, end, self.cpu_ns(sample));
+    }
+
+    /// CPU time a tick stands for: the timer's period, or the nominal one where the event counts cycles.
+    fn cpu_ns(&self, sample: &RawSample) -> u64 {
+        match self.plan.trigger {
+            Trigger::CpuClock => sample.period,
+            _ => 1_000_000_000 / u64::from(self.plan.frequency_hz.max(1)),
+        }
+    }
+
+    fn thread_of(&mut self, sample: &RawSample) -> Thread {
+        let RawSample { pid, tid, .. } = *sample;
+        let process = self.processes.get_or_read(pid);
+        let name_of = |tid| process.thread_name(tid).filter(|name| !name.is_empty());
+        let leader = name_of(pid).map_or_else(|| format!("[pid {pid}]"), str::to_owned);
+        let name = name_of(tid).unwrap_or(&leader).to_owned();
+        Thread {
+            pid,
+            tid,
+            name,
+            process: leader,
+        }
+    }
+
+    /// The frames of a sample, leaf first: the kernel's, then the user's.
+    fn frames_of(&mut self, sample: &RawSample) -> (Vec<RawFrame>, StackEnd) {
+        let process = self.processes.get_or_read(sample.pid);
+        let (mappings, is_kernel_thread) = (process.mappings.clone(), process.is_kernel_thread);
+        let mut frames: Vec<RawFrame> = leaf_first(&sample.kernel)
+            .map(|frame| RawFrame {
+                code: Code::Kernel,
+                addr: ElfAddr(frame.lookup_addr().0),
+            })
+            .collect();
+        let mut user = Vec::new();
+        let end = match &sample.user {
+            UserStack::Absent if is_kernel_thread => StackEnd::Root,
+            UserStack::Absent => StackEnd::Truncated(Why::NoRegisters),
+            UserStack::Walked { frames, end } => {
+                user.extend(leaf_first(frames));
+                self.end_of_walked(&mappings, &mut user, *end)
+            }
+            UserStack::Copied { regs, bytes, full } => {
+                let stack = StackCopy {
+                    ip: regs.ip,
+                    sp: regs.sp,
+                    bp: regs.bp,
+                    bytes,
+                    full: *full,
+                };
+                self.unwinder
+                    .walk(&mappings, &stack, &mut self.judge, &mut user)
+            }
+        };
+        frames.extend(
+            user.iter()
+                .map(|frame| raw_frame(&mappings, frame.lookup_addr())),
+        );
+        (frames, end)
+    }
+
+    /// A chain of frame pointers goes on into nonsense where a caller uses the register for something else: it is cut
+    /// at the first address that is not code.
+    fn end_of_walked(
+        &mut self,
+        mappings: &Mappings,
+        user: &mut Vec<FrameAddr>,
+        end: StackEnd,
+    ) -> StackEnd {
+        let is_code = |frame: &FrameAddr| mappings.find(frame.lookup_addr()).is_some();
+        let code = user
+            .iter()
+            .skip(1)
+            .take_while(|frame| is_code(frame))
+            .count();
+        user.truncate(1 + code);
+        let Some(addr) = user.last().map(|frame| frame.lookup_addr()) else {
+            return end;
+        };
+        let root = mappings.find(addr).is_some_and(|region| {
+            let elf_addr = region.elf_addr(addr);
+            elf_addr.is_some_and(|elf_addr| self.judge.is_root(&region.binary, elf_addr))
+        });
+        if root { StackEnd::Root } else { end }
+    }
+}
+
+/// The first address is where execution stands, the others are where it will return to.
+fn leaf_first(addrs: &[RuntimeAddr]) -> impl Iterator<Item = FrameAddr> + '_ {
+    addrs.iter().enumerate().map(|(ix, addr)| match ix {
+        0 => FrameAddr::Exact(*addr),
+        _ => FrameAddr::Return(*addr),
+    })
+}
+
+fn raw_frame(mappings: &Mappings, addr: RuntimeAddr) -> RawFrame {
+    let found = mappings.find(addr);
+    match found {
+        Some(region) => RawFrame {
+            code: Code::Binary(region.binary.ix),
+            addr: region.elf_addr(addr).unwrap_or(ElfAddr(addr.0)),
+        },
+        None => RawFrame {
+            code: Code::Unmapped,
+            addr: ElfAddr(addr.0),
+        },
+    }
+}
+
+/// Why a recording had to be given up.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Sampling(#[from] SamplingError),
+    #[error("failed to let the command run")]
+    Release(#[source] std::io::Error),
+}

@@ -1,0 +1,148 @@
+//! Stacks counted by thread, time slice and ending, with addresses but no names yet.
+
+use std::collections::HashMap;
+
+use crate::profile::{
+    ElfAddr, FrameIx, ProfileBuilder, Sample, StackEnd, StackIx, StackTree, Thread, ThreadIx,
+};
+
+/// In what a frame's code stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Code {
+    /// A binary, by [`crate::target::binary::Binary::ix`].
+    Binary(u32),
+    Kernel,
+    /// User code where no mapping is known.
+    Unmapped,
+}
+
+/// A frame before it has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RawFrame {
+    pub code: Code,
+    /// The address to look up: in the binary's own address space; of the running kernel or process otherwise.
+    pub addr: ElfAddr,
+}
+
+/// One group of equal ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    slice: u32,
+    thread: ThreadIx,
+    stack: StackIx,
+    end: StackEnd,
+}
+
+/// All ticks of a recording.
+#[derive(Debug, Default)]
+pub struct Tally {
+    frames: Vec<RawFrame>,
+    frame_ix: HashMap<RawFrame, FrameIx>,
+    stacks: StackTree,
+    threads: Vec<Thread>,
+    thread_ix: HashMap<Thread, ThreadIx>,
+    weights: HashMap<Key, (u64, u64)>,
+    ticks: u64,
+    complete: u64,
+}
+
+impl Tally {
+    pub fn thread(&mut self, thread: Thread) -> ThreadIx {
+        if let Some(ix) = self.thread_ix.get(&thread) {
+            return *ix;
+        }
+        let ix = ThreadIx(self.threads.len() as u32);
+        self.threads.push(thread.clone());
+        self.thread_ix.insert(thread, ix);
+        ix
+    }
+
+    /// Interns a stack given leaf first.
+    pub fn stack(&mut self, leaf_to_root: &[RawFrame]) -> StackIx {
+        let mut stack = StackIx::EMPTY;
+        for frame in leaf_to_root.iter().rev() {
+            let next = FrameIx(self.frames.len() as u32);
+            let ix = *self.frame_ix.entry(*frame).or_insert(next);
+            if ix == next {
+                self.frames.push(*frame);
+            }
+            stack = self.stacks.push(stack, ix);
+        }
+        stack
+    }
+
+    /// Counts one tick.
+    pub fn tick(
+        &mut self,
+        slice: u32,
+        thread: ThreadIx,
+        stack: StackIx,
+        end: StackEnd,
+        cpu_ns: u64,
+    ) {
+        let weight = self
+            .weights
+            .entry(Key {
+                slice,
+                thread,
+                stack,
+                end,
+            })
+            .or_default();
+        weight.0 += 1;
+        weight.1 += cpu_ns;
+        self.ticks += 1;
+        self.complete += u64::from(end == StackEnd::Root);
+    }
+
+    pub fn ticks(&self) -> u64 {
+        self.ticks
+    }
+
+    /// Ticks whose stack reached its root.
+    pub fn complete(&self) -> u64 {
+        self.complete
+    }
+
+    /// Every distinct frame, in order of first sight.
+    pub fn frames(&self) -> &[RawFrame] {
+        &self.frames
+    }
+
+    pub fn threads_seen(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// Moves all ticks into `builder`. `named` holds the frame of the profile for each raw frame, by position;
+    /// `end_of` has the last word on how a stack ended, knowing the outermost frames' names (root first).
+    pub fn pour_into(
+        self,
+        builder: &mut ProfileBuilder,
+        named: &[FrameIx],
+        end_of: impl Fn(StackEnd, &[FrameIx]) -> StackEnd,
+    ) {
+        let threads: Vec<ThreadIx> = self
+            .threads
+            .into_iter()
+            .map(|t| builder.thread(t))
+            .collect();
+        for (key, (count, cpu_ns)) in self.weights {
+            let frames: Vec<FrameIx> = self
+                .stacks
+                .root_to_leaf(key.stack)
+                .map(|raw| named[raw.0 as usize])
+                .collect();
+            let end = end_of(key.end, &frames);
+            let stack = builder.stack(frames);
+            let thread = threads[key.thread.0 as usize];
+            builder.sample(Sample {
+                slice: key.slice,
+                thread,
+                stack,
+                end,
+                count,
+                cpu_ns,
+            });
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! Bytes from the rings to events.
+//!
+//! In: the records of `perf_event_open(2)` in the layout that `sys::perf` asks for, and those of `bpf/abi.h`.
+//! Out: [`Timed`] events. A record that is too short or of an unknown kind yields `None` and is counted by the caller.
+
+use perf_event_open_sys::bindings as b;
+use zerocopy::FromBytes;
+
+use crate::profile::{BuildId, FileOffset, RuntimeAddr, StackEnd, Why};
+use crate::sys::abi::{self, ExitRecord, RecordHead, SampleRecord};
+use crate::sys::ring::RecordHeader;
+use crate::target::mappings::{Region, device_number};
+
+use super::event::{Event, RawSample, Timed, UserRegs, UserStack};
+
+/// Bytes of the trailer `sample_id_all` appends: pid, tid, time, cpu, reserved, identifier.
+const TRAILER_BYTES: usize = 32;
+
+/// Call chains hold markers between the parts of different contexts; all are above this.
+///
+/// Source: `enum perf_callchain_context` in `include/uapi/linux/perf_event.h`.
+const CONTEXT_MARKERS: u64 = -4095i64 as u64;
+const CONTEXT_KERNEL: u64 = -128i64 as u64;
+const CONTEXT_USER: u64 = -512i64 as u64;
+
+/// The kernel's limit on frames in a call chain unless the administrator changed it
+/// (`kernel.perf_event_max_stack`).
+const MAX_CHAIN_FRAMES: usize = 127;
+
+/// A record of a perf ring.
+#[derive(Debug)]
+pub(super) enum Record {
+    /// An event of the target; samples carry the number of the perf event that made them.
+    Event {
+        timed: Timed,
+        event_id: u64,
+    },
+    Lost(u64),
+    Throttle {
+        time_ns: u64,
+        stream_id: u64,
+        on: bool,
+    },
+    /// Of a kind that does not matter here.
+    Other,
+}
+
+/// Reads fields one after the other.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn u64(&mut self) -> Option<u64> {
+        let (value, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u64::from_ne_bytes(*value))
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        let (value, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u32::from_ne_bytes(*value))
+    }
+
+    fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (value, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(value)
+    }
+
+    /// Text up to the first zero byte, or all that is left.
+    fn text(self) -> String {
+        let end = self.0.iter().position(|b| *b == 0).unwrap_or(self.0.len());
+        String::from_utf8_lossy(&self.0[..end]).into_owned()
+    }
+}
+
+/// Decodes a record of a perf ring; `copied` says that samples carry registers and a stack copy.
+pub(super) fn perf_record(header: RecordHeader, body: &[u8], copied: bool) -> Option<Record> {
+    if header.kind == b::PERF_RECORD_SAMPLE {
+        return sample(body, copied);
+    }
+    let (fields, trailer) = body.split_at_checked(body.len().checked_sub(TRAILER_BYTES)?)?;
+    let time_ns = u64::from_ne_bytes(*trailer[8..].first_chunk()?);
+    let fields = Fields(fields);
+    let event = match header.kind {
+        b::PERF_RECORD_MMAP2 => match mapped(fields, header.misc)? {
+            Some(event) => event,
+            None => return Some(Record::Other),
+        },
+        b::PERF_RECORD_COMM => named(fields, header.misc)?,
+        b::PERF_RECORD_FORK => forked(fields)?,
+        b::PERF_RECORD_EXIT => exited(fields)?,
+        b::PERF_RECORD_LOST => return lost(fields, true),
+        b::PERF_RECORD_LOST_SAMPLES => return lost(fields, false),
+        b::PERF_RECORD_THROTTLE => return throttle(fields, true),
+        b::PERF_RECORD_UNTHROTTLE => return throttle(fields, false),
+        _ => return Some(Record::Other),
+    };
+    Some(Record::Event {
+        timed: Timed { time_ns, event },
+        event_id: 0,
+    })
+}
+
+fn sample(body: &[u8], copied: bool) -> Option<Record> {
+    let mut fields = Fields(body);
+    let event_id = fields.u64()?;
+    let _ip = fields.u64()?;
+    let (pid, tid) = (fields.u32()?, fields.u32()?);
+    let time_ns = fields.u64()?;
+    let _cpu_and_reserved = fields.u64()?;
+    let period = fields.u64()?;
+    let (kernel, mut user) = call_chain(&mut fields)?;
+    if copied {
+        user = stack_copy(&mut fields)?;
+    }
+    let sample = RawSample {
+        pid,
+        tid,
+        period,
+        kernel,
+        user,
+    };
+    Some(Record::Event {
+        timed: Timed {
+            time_ns,
+            event: Event::Sample(sample),
+        },
+        event_id,
+    })
+}
+
+/// Splits a call chain into its kernel and its user part. The kernel follows frame pointers and does not say why it
+/// stopped.
+fn call_chain(fields: &mut Fields) -> Option<(Vec<RuntimeAddr>, UserStack)> {
+    let count = fields.u64()? as usize;
+    let mut chain = Fields(fields.bytes(count.checked_mul(8)?)?);
+    let (mut kernel, mut user, mut in_user, mut saw_user) = (Vec::new(), Vec::new(), false, false);
+    while let Some(entry) = chain.u64() {
+        if entry >= CONTEXT_MARKERS {
+            in_user = entry != CONTEXT_KERNEL && (in_user || entry == CONTEXT_USER);
+            saw_user |= in_user;
+        } else if in_user {
+            user.push(RuntimeAddr(entry));
+        } else {
+            kernel.push(RuntimeAddr(entry));
+        }
+    }
+    if !saw_user {
+        return Some((kernel, UserStack::Absent));
+    }
+    let why = if kernel.len() + user.len() >= MAX_CHAIN_FRAMES {
+        Why::TooDeep
+    } else {
+        Why::FramePointerLost
+    };
+    Some((
+        kernel,
+        UserStack::Walked {
+            frames: user,
+            end: StackEnd::Truncated(why),
+        },
+    ))
+}
+
+/// Registers in order of bit number (BP, SP, IP), then the copied bytes and how many of them the kernel filled.
+fn stack_copy(fields: &mut Fields) -> Option<UserStack> {
+    let registers_abi = fields.u64()?;
+    let regs = match u32::try_from(registers_abi).ok()? {
+        b::PERF_SAMPLE_REGS_ABI_NONE => None,
+        abi => {
+            let (bp, sp, ip) = (fields.u64()?, fields.u64()?, fields.u64()?);
+            (abi == b::PERF_SAMPLE_REGS_ABI_64).then_some(UserRegs { ip, sp, bp })
+        }
+    };
+    let room = fields.u64()? as usize;
+    let bytes = fields.bytes(room)?;
+    let filled = if room == 0 { 0 } else { fields.u64()? as usize };
+    let Some(regs) = regs else {
+        let absent = registers_abi == u64::from(b::PERF_SAMPLE_REGS_ABI_NONE);
+        let end = StackEnd::Truncated(Why::NoRegisters);
+        let foreign = UserStack::Walked {
+            frames: Vec::new(),
+            end,
+        };
+        return Some(if absent { UserStack::Absent } else { foreign });
+    };
+    let full = filled >= room;
+    Some(UserStack::Copied {
+        regs,
+        bytes: bytes.get(..filled)?.to_vec(),
+        full,
+    })
+}
+
+/// `None` inside when the mapping is not executable.
+fn mapped(mut fields: Fields, misc: u16) -> Option<Option<Event>> {
+    let (pid, _tid) = (fields.u32()?, fields.u32()?);
+    let (start, len, file_offset) = (fields.u64()?, fields.u64()?, fields.u64()?);
+    let mut identity = Fields(fields.bytes(24)?);
+    let (mut inode, mut build_id) = (None, None);
+    if u32::from(misc) & b::PERF_RECORD_MISC_MMAP_BUILD_ID != 0 {
+        let size = usize::from(identity.bytes(4)?[0]);
+        build_id = BuildId::from_bytes(identity.bytes(20)?.get(..size)?);
+    } else {
+        let (major, minor) = (identity.u32()?, identity.u32()?);
+        let number = identity.u64()?;
+        inode = (number != 0).then(|| (device_number(major.into(), minor.into()), number));
+    }
+    let protection = fields.u32()?;
+    let _flags = fields.u32()?;
+    if protection & nix::libc::PROT_EXEC as u32 == 0 {
+        return Some(None);
+    }
+    let region = Region {
+        start: RuntimeAddr(start),
+        end: RuntimeAddr(start.checked_add(len)?),
+        file_offset: FileOffset(file_offset),
+        inode,
+        path: fields.text(),
+        build_id,
+    };
+    Some(Some(Event::Mapped { pid, region }))
+}
+
+fn named(mut fields: Fields, misc: u16) -> Option<Event> {
+    let (pid, tid) = (fields.u32()?, fields.u32()?);
+    let exec = u32::from(misc) & b::PERF_RECORD_MISC_COMM_EXEC != 0;
+    Some(Event::Named {
+        pid,
+        tid,
+        name: fields.text(),
+        exec,
+    })
+}
+
+fn forked(mut fields: Fields) -> Option<Event> {
+    let (pid, parent_pid) = (fields.u32()?, fields.u32()?);
+    let (tid, parent_tid) = (fields.u32()?, fields.u32()?);
+    Some(Event::Forked {
+        pid,
+        tid,
+        parent_pid,
+        parent_tid,
+    })
+}
+
+fn exited(mut fields: Fields) -> Option<Event> {
+    let (pid, _parent) = (fields.u32()?, fields.u32()?);
+    let tid = fields.u32()?;
+    Some(Event::Exited { pid, tid })
+}
+
+/// `PERF_RECORD_LOST` begins with the event's number, `PERF_RECORD_LOST_SAMPLES` does not.
+fn lost(mut fields: Fields, has_id: bool) -> Option<Record> {
+    if has_id {
+        fields.u64()?;
+    }
+    Some(Record::Lost(fields.u64()?))
+}
+
+fn throttle(mut fields: Fields, on: bool) -> Option<Record> {
+    let (time_ns, _id, stream_id) = (fields.u64()?, fields.u64()?, fields.u64()?);
+    Some(Record::Throttle {
+        time_ns,
+        stream_id,
+        on,
+    })
+}
+
+/// Decodes a record of the BPF ring.
+pub(super) fn bpf_record(bytes: &[u8]) -> Option<Timed> {
+    let (head, _) = RecordHead::read_from_prefix(bytes).ok()?;
+    let event = match head.kind {
+        abi::RECORD_SAMPLE => bpf_sample(bytes)?,
+        abi::RECORD_EXIT => {
+            let (exit, _) = ExitRecord::read_from_prefix(bytes).ok()?;
+            Event::ThreadCpu {
+                pid: head.pid,
+                tid: head.tid,
+                cpu_ns: exit.cpu_ns,
+            }
+        }
+        _ => return None,
+    };
+    Some(Timed {
+        time_ns: head.time_ns,
+        event,
+    })
+}
+
+fn bpf_sample(bytes: &[u8]) -> Option<Event> {
+    let (sample, frames) = SampleRecord::read_from_prefix(bytes).ok()?;
+    let mut fields = Fields(frames);
+    let mut take = |count: u16| -> Option<Vec<RuntimeAddr>> {
+        let mut part = Fields(fields.bytes(usize::from(count) * 8)?);
+        Some(std::iter::from_fn(|| part.u64().map(RuntimeAddr)).collect())
+    };
+    let kernel = take(sample.kernel_frames)?;
+    let frames = take(sample.user_frames)?;
+    let end = StackEnd::from_code(sample.end)?;
+    let user = if frames.is_empty() && end == StackEnd::Root {
+        UserStack::Absent
+    } else {
+        UserStack::Walked { frames, end }
+    };
+    let SampleRecord { head, period, .. } = sample;
+    let raw = RawSample {
+        pid: head.pid,
+        tid: head.tid,
+        period,
+        kernel,
+        user,
+    };
+    Some(Event::Sample(raw))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(values: &[u64]) -> Vec<u8> {
+        values.iter().flat_map(|v| v.to_ne_bytes()).collect()
+    }
+
+    fn header(kind: u32, misc: u32) -> RecordHeader {
+        RecordHeader {
+            kind,
+            misc: misc as u16,
+        }
+    }
+
+    #[test]
+    fn a_call_chain_is_split_at_its_context_markers() {
+        let chain = [
+            CONTEXT_KERNEL,
+            0xffff_ffff_8100_0000,
+            CONTEXT_USER,
+            0x1000,
+            0x2000,
+        ];
+        let mut body = vec![7, 0, 1, 2, 3, 1_000_000, chain.len() as u64];
+        body.extend(chain);
+        let record = perf_record(header(b::PERF_RECORD_SAMPLE, 0), &words(&body), false);
+        let Some(Record::Event { timed, event_id: 7 }) = record else {
+            panic!("{record:?}")
+        };
+        let Event::Sample(sample) = timed.event else {
+            panic!("a sample")
+        };
+        assert_eq!(sample.kernel, [RuntimeAddr(0xffff_ffff_8100_0000)]);
+        let UserStack::Walked { frames, .. } = sample.user else {
+            panic!("walked")
+        };
+        assert_eq!(frames, [RuntimeAddr(0x1000), RuntimeAddr(0x2000)]);
+    }
+
+    #[test]
+    fn a_stack_copy_keeps_only_what_the_kernel_filled() {
+        let body = [7, 0, 1, 2, 3, 1, 0, 2, 0xb0, 0x50, 0x10, 16, 111, 222, 8];
+        let record = perf_record(header(b::PERF_RECORD_SAMPLE, 0), &words(&body), true);
+        let Some(Record::Event { timed, .. }) = record else {
+            panic!("{record:?}")
+        };
+        let Event::Sample(sample) = timed.event else {
+            panic!("a sample")
+        };
+        let UserStack::Copied { regs, bytes, full } = sample.user else {
+            panic!("copied")
+        };
+        assert_eq!(
+            regs,
+            UserRegs {
+                ip: 0x10,
+                sp: 0x50,
+                bp: 0xb0
+            }
+        );
+        assert_eq!((bytes.len(), full), (8, false));
+    }
+
+    #[test]
+    fn no_prefix_and_no_flipped_byte_of_any_record_panics() {
+        let body = words(&[
+            7,
+            0,
+            1,
+            2,
+            3,
+            1,
+            2,
+            CONTEXT_USER,
+            5,
+            2,
+            1,
+            2,
+            3,
+            16,
+            1,
+            2,
+            16,
+            9,
+            9,
+        ]);
+        for kind in 0..25 {
+            for copied in [false, true] {
+                for cut in 0..body.len() {
+                    let _ = perf_record(header(kind, 0xffff), &body[..cut], copied);
+                    let mut flipped = body.clone();
+                    flipped[cut] ^= 0xff;
+                    let _ = perf_record(header(kind, 0), &flipped, copied);
+                    let _ = bpf_record(&flipped[cut..]);
+                }
+            }
+        }
+    }
+}

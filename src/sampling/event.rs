@@ -1,0 +1,84 @@
+//! What the kernel reports while recording, decoded but not yet interpreted.
+
+use crate::profile::{RuntimeAddr, StackEnd};
+use crate::target::mappings::Region;
+
+/// An event and when it happened, on the monotonic clock.
+#[derive(Clone, Debug)]
+pub struct Timed {
+    pub time_ns: u64,
+    pub event: Event,
+}
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    Sample(RawSample),
+    /// Executable memory was mapped.
+    Mapped {
+        pid: u32,
+        region: Region,
+    },
+    /// A thread got a name; `exec` says by starting a new program.
+    Named {
+        pid: u32,
+        tid: u32,
+        name: String,
+        exec: bool,
+    },
+    /// A process or thread was created.
+    Forked {
+        pid: u32,
+        tid: u32,
+        parent_pid: u32,
+        parent_tid: u32,
+    },
+    /// A thread ended.
+    Exited {
+        pid: u32,
+        tid: u32,
+    },
+    /// The CPU time a thread had used when it ended, nanoseconds since it began.
+    ThreadCpu {
+        pid: u32,
+        tid: u32,
+        cpu_ns: u64,
+    },
+}
+
+/// A tick before any meaning.
+#[derive(Clone, Debug)]
+pub struct RawSample {
+    pub pid: u32,
+    pub tid: u32,
+    /// In the event's unit: nanoseconds for the CPU clock, cycles for cycles.
+    pub period: u64,
+    /// Kernel frames, leaf first: the first is exact, the others are return addresses.
+    pub kernel: Vec<RuntimeAddr>,
+    pub user: UserStack,
+}
+
+/// What a tick says about the user stack.
+#[derive(Clone, Debug)]
+pub enum UserStack {
+    /// There are no user registers: a kernel thread, or a thread that is exiting.
+    Absent,
+    /// Walked in the kernel, leaf first.
+    Walked {
+        frames: Vec<RuntimeAddr>,
+        end: StackEnd,
+    },
+    /// To be walked: registers and the bytes from the stack pointer up. `full` says that the copy was cut at its limit,
+    /// not by the end of the stack.
+    Copied {
+        regs: UserRegs,
+        bytes: Vec<u8>,
+        full: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserRegs {
+    pub ip: u64,
+    pub sp: u64,
+    pub bp: u64,
+}

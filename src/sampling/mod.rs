@@ -1,0 +1,133 @@
+//! How ticks reach us: two samplers behind one interface.
+//!
+//! In: who is observed, how often, and how stacks are taken. Out: [`Timed`] events, each with the kernel's time stamp;
+//! putting them in order and making sense of them is `recorder`'s work.
+#![forbid(unsafe_code)]
+
+mod bpf;
+mod decode;
+mod event;
+mod perf;
+mod throttle;
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use thiserror::Error;
+
+pub use bpf::{BpfSampler, load_exit_watch};
+pub use event::{Event, RawSample, Timed, UserRegs, UserStack};
+pub use perf::{PerfSampler, can_open};
+
+use crate::sys::bpf::RunStatistics;
+use crate::sys::perf::{StackSource, Trigger};
+use crate::target::process;
+
+/// Whom to observe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything on all CPUs.
+    All,
+    /// These processes and what they start; with `tree` also what they have started before.
+    Pids { roots: Vec<u32>, tree: bool },
+    /// Processes whose command name is this one, at any time.
+    Name(String),
+}
+
+impl Scope {
+    /// The processes meant, as of now. Read again while attaching, because more of them may start meanwhile.
+    pub fn current_pids(&self) -> Vec<u32> {
+        match self {
+            Scope::All => process::all_pids().unwrap_or_default(),
+            Scope::Pids { roots, tree: false } => roots.clone(),
+            Scope::Pids { roots, tree: true } => {
+                process::with_descendants(roots).unwrap_or_else(|_| roots.clone())
+            }
+            Scope::Name(name) => process::with_name(name).unwrap_or_default(),
+        }
+    }
+}
+
+/// What both samplers need to know.
+#[derive(Clone, Debug)]
+pub struct SamplingPlan {
+    pub scope: Scope,
+    pub trigger: Trigger,
+    pub frequency_hz: u32,
+    pub stack: StackSource,
+    pub kernel: bool,
+    /// Numbers of the CPUs that are online.
+    pub cpus: Vec<u32>,
+    /// Our PID namespace's inode number; 0 when it is the initial one.
+    pub pid_namespace_inum: u32,
+    /// May lock large rings into memory.
+    pub large_rings: bool,
+}
+
+/// Samples that never arrived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Taken by the kernel, but the ring was full.
+    pub lost: u64,
+    /// Not taken, because the kernel throttled the event: throttled time × rate.
+    pub throttled: u64,
+    /// Records other than samples (mappings, names, exits) that were lost: frames may lack their mapping.
+    pub side_band: u64,
+}
+
+/// Where samples come from.
+pub trait Sampler {
+    /// Begins to tick. Before this only side-band events arrive.
+    fn start(&mut self) -> Result<(), SamplingError>;
+
+    /// Descriptors that become readable when there is something to read.
+    fn wakeup_fds(&self) -> Vec<BorrowedFd<'_>>;
+
+    /// Appends all that has arrived, in no particular order.
+    fn read(&mut self, out: &mut Vec<Timed>) -> Result<(), SamplingError>;
+
+    /// Stops ticking. What was taken before can still be read.
+    fn stop(&mut self);
+
+    fn losses(&self) -> Losses;
+
+    /// Whether ended threads report their CPU time ([`Event::ThreadCpu`]).
+    fn reports_exits(&self) -> bool;
+
+    /// CPU time the sampling events themselves counted, ended threads included; nanoseconds.
+    fn counted_cpu_ns(&self) -> Option<u64>;
+
+    fn bpf_statistics(&self) -> Option<RunStatistics>;
+}
+
+/// Why sampling is not possible.
+#[derive(Debug, Error)]
+pub enum SamplingError {
+    #[error("not permitted to open a perf event on {what}")]
+    EventNotPermitted { what: String, source: io::Error },
+    #[error("failed to open a perf event on {what}")]
+    EventFailed { what: String, source: io::Error },
+    #[error("too many open files: {events} perf events are needed")]
+    TooManyEvents { events: usize, source: io::Error },
+    #[error("failed to map a ring buffer of {bytes} bytes")]
+    RingFailed { bytes: usize, source: io::Error },
+    #[error("not permitted to load BPF programs")]
+    BpfNotPermitted { source: libbpf_rs::Error },
+    #[error("failed to {doing}")]
+    Bpf {
+        doing: &'static str,
+        source: libbpf_rs::Error,
+    },
+    #[error("the target has ended")]
+    TargetEnded,
+}
+
+impl SamplingError {
+    /// Whether more privilege would help.
+    pub fn is_permission(&self) -> bool {
+        matches!(
+            self,
+            SamplingError::EventNotPermitted { .. } | SamplingError::BpfNotPermitted { .. }
+        )
+    }
+}

@@ -1,0 +1,175 @@
+//! Addresses to names: functions, inlined functions, files and lines.
+//!
+//! In: the raw frames of a recording and the binaries they point into, whose files were opened at first sight. Out: a
+//! [`Frame`] each, in the profile being built. Every distinct (binary, address) is looked up once. What has no name
+//! keeps its address and gets a reason; a wrong name is worse than none.
+#![forbid(unsafe_code)]
+
+mod elf;
+mod kernel;
+mod known_roots;
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use blazesym::symbolize::Symbolizer;
+
+use crate::profile::{
+    ElfAddr, FileOffset, Frame, FrameIx, FrameKind, Function, Line, Mapping, MappingIx,
+    MappingKind, ProfileBuilder, Unresolved,
+};
+use crate::recorder::{Code, RawFrame};
+use crate::target::binary::Binary;
+
+pub use kernel::KernelNames;
+pub use known_roots::end_by_name;
+
+/// What was found at an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Innermost function first. Never empty.
+    Functions(Vec<FoundFunction>),
+    Nothing(Unresolved),
+}
+
+/// A function at an address, perhaps inlined there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundFunction {
+    pub name: String,
+    /// Empty where unknown.
+    pub file: String,
+    /// 0 where unknown.
+    pub line: u32,
+}
+
+/// Names all frames: the result holds the frame of the profile for each of `raw`, by position.
+pub fn name_all(
+    raw: &[RawFrame],
+    binaries: &[Rc<Binary>],
+    kernel: &KernelNames,
+    builder: &mut ProfileBuilder,
+) -> Vec<FrameIx> {
+    let mut by_code: HashMap<Code, Vec<ElfAddr>> = HashMap::new();
+    for frame in raw {
+        by_code.entry(frame.code).or_default().push(frame.addr);
+    }
+    let symbolizer = symbolizer();
+    let mut found: HashMap<RawFrame, Found> = HashMap::with_capacity(raw.len());
+    for (code, addrs) in by_code {
+        let results = match code {
+            Code::Kernel => kernel.look_up(&symbolizer, &addrs),
+            Code::Unmapped => vec![Found::Nothing(Unresolved::NoMapping); addrs.len()],
+            Code::Binary(ix) => elf::look_up(&symbolizer, &binaries[ix as usize], &addrs),
+        };
+        let frames = addrs.into_iter().map(|addr| RawFrame { code, addr });
+        found.extend(frames.zip(results));
+    }
+    raw.iter()
+        .map(|frame| {
+            let mapping = mapping_of(frame, binaries, builder);
+            add_frame(frame, mapping, &found[frame], binaries, builder)
+        })
+        .collect()
+}
+
+fn symbolizer() -> Symbolizer {
+    Symbolizer::builder()
+        .enable_code_info(true)
+        .enable_inlined_fns(true)
+        .enable_demangling(true)
+        .build()
+}
+
+/// The part of the file the frame's code was loaded from, as the file itself numbers it.
+fn mapping_of(
+    frame: &RawFrame,
+    binaries: &[Rc<Binary>],
+    builder: &mut ProfileBuilder,
+) -> Option<MappingIx> {
+    let mapping = match frame.code {
+        Code::Unmapped => return None,
+        Code::Kernel => Mapping {
+            kind: MappingKind::Kernel,
+            path: "[kernel]".into(),
+            build_id: None,
+            start: ElfAddr(0),
+            end: ElfAddr(u64::MAX),
+            file_offset: FileOffset(0),
+        },
+        Code::Binary(ix) => {
+            let binary = &binaries[ix as usize];
+            let segment = binary.segment_of(frame.addr);
+            Mapping {
+                kind: binary.kind,
+                path: binary.path.clone(),
+                build_id: binary.build_id,
+                start: ElfAddr(segment.map_or(0, |s| s.vaddr)),
+                end: ElfAddr(segment.map_or(u64::MAX, |s| s.vaddr.saturating_add(s.memory_bytes))),
+                file_offset: FileOffset(segment.map_or(0, |s| s.file_offset)),
+            }
+        }
+    };
+    Some(builder.mapping(mapping))
+}
+
+fn add_frame(
+    raw: &RawFrame,
+    mapping: Option<MappingIx>,
+    found: &Found,
+    binaries: &[Rc<Binary>],
+    builder: &mut ProfileBuilder,
+) -> FrameIx {
+    let kind = if raw.code == Code::Kernel {
+        FrameKind::Kernel
+    } else {
+        FrameKind::User
+    };
+    let (lines, unresolved) = match found {
+        Found::Functions(functions) => {
+            let lines = functions.iter().map(|f| add_line(f, builder)).collect();
+            (lines, None)
+        }
+        Found::Nothing(reason) => {
+            let name = address_name(raw, binaries);
+            let function = FoundFunction {
+                name,
+                file: String::new(),
+                line: 0,
+            };
+            (vec![add_line(&function, builder)], Some(*reason))
+        }
+    };
+    builder.frame(Frame {
+        kind,
+        mapping,
+        addr: raw.addr,
+        lines,
+        unresolved,
+    })
+}
+
+fn add_line(found: &FoundFunction, builder: &mut ProfileBuilder) -> Line {
+    let function = builder.function(Function {
+        name: found.name.clone(),
+        linkage_name: String::new(),
+        file: found.file.clone(),
+    });
+    Line {
+        function,
+        line: found.line,
+    }
+}
+
+/// A name for what has none: `libfoo.so+0x1234`.
+fn address_name(raw: &RawFrame, binaries: &[Rc<Binary>]) -> String {
+    let addr = raw.addr.0;
+    match raw.code {
+        Code::Kernel => format!("[kernel]+{addr:#x}"),
+        Code::Unmapped => format!("[unmapped]+{addr:#x}"),
+        Code::Binary(ix) => {
+            let path = &binaries[ix as usize].path;
+            let file_name = path.rsplit('/').next().unwrap_or(path);
+            format!("{file_name}+{addr:#x}")
+        }
+    }
+}

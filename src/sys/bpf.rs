@@ -1,0 +1,209 @@
+//! Loading and running the BPF programs.
+//!
+//! In: load-time constants and the PIDs to follow. Out: records, as the bytes `bpf/abi.h` describes, and counters.
+//! Nothing is attached before [`BpfPrograms::follow`] and [`BpfPrograms::attach_tick`], in this order, so that
+//! attaching is not profiled.
+
+use std::cell::RefCell;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::rc::Rc;
+
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{ErrorKind, Link, MapCore, MapFlags, OpenObject, RingBuffer, RingBufferBuilder};
+use zerocopy::FromBytes;
+
+use super::abi::{Counters, TargetMode};
+use super::perf::Event;
+use super::skel::{SampleSkel, SampleSkelBuilder};
+
+/// Load-time constants of `bpf/sample.bpf.c`.
+#[derive(Clone, Debug)]
+pub struct BpfConfig {
+    pub target: TargetMode,
+    /// Command name for [`TargetMode::Name`].
+    pub target_name: String,
+    /// Inode number of our PID namespace; 0 when it is the initial one.
+    pub pid_namespace_inum: u32,
+    pub kernel_stacks: bool,
+    /// A power of two.
+    pub ring_bytes: u32,
+}
+
+/// Records received and not yet read: for each its length as four bytes, then its bytes.
+type Inbox = Rc<RefCell<Vec<u8>>>;
+
+/// The loaded programs. Detached and unloaded when dropped.
+pub struct BpfPrograms {
+    ring: RingBuffer<'static>,
+    inbox: Inbox,
+    links: Vec<Link>,
+    skel: SampleSkel<'static>,
+    /// While open, the kernel keeps run-time statistics of BPF programs.
+    _statistics: Option<OwnedFd>,
+}
+
+impl std::fmt::Debug for BpfPrograms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BpfPrograms")
+            .field("links", &self.links.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Time spent in the programs and how often they ran.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RunStatistics {
+    pub run_ns: u64,
+    pub runs: u64,
+}
+
+impl BpfPrograms {
+    /// Opens, configures and loads; the error is libbpf's, with the verifier's words when it refused.
+    pub fn load(config: &BpfConfig) -> libbpf_rs::Result<BpfPrograms> {
+        // One small allocation per recording lives as long as the process: the skeleton borrows it.
+        let storage: &'static mut MaybeUninit<OpenObject> =
+            Box::leak(Box::new(MaybeUninit::uninit()));
+        let mut open = SampleSkelBuilder::default().open(storage)?;
+        if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
+            rodata.target_mode = config.target as u32;
+            rodata.pid_namespace_inum = config.pid_namespace_inum;
+            rodata.kernel_stacks = config.kernel_stacks;
+            rodata.wakeup_bytes = config.ring_bytes / 8;
+            let name = config
+                .target_name
+                .bytes()
+                .take(rodata.target_name.len() - 1);
+            rodata
+                .target_name
+                .iter_mut()
+                .zip(name)
+                .for_each(|(to, from)| *to = from as i8);
+        }
+        open.maps.records.set_max_entries(config.ring_bytes)?;
+        let skel = open.load()?;
+        let inbox = Inbox::default();
+        let sink = inbox.clone();
+        let mut builder = RingBufferBuilder::new();
+        builder.add(&skel.maps.records, move |record: &[u8]| {
+            let mut inbox = sink.borrow_mut();
+            inbox.extend_from_slice(&(record.len() as u32).to_ne_bytes());
+            inbox.extend_from_slice(record);
+            0
+        })?;
+        let ring = builder.build()?;
+        Ok(BpfPrograms {
+            ring,
+            inbox,
+            links: Vec::new(),
+            skel,
+            _statistics: enable_statistics(),
+        })
+    }
+
+    /// Makes a process part of the target.
+    pub fn add_target(&self, pid: u32) -> libbpf_rs::Result<()> {
+        self.skel
+            .maps
+            .targets
+            .update(&pid.to_ne_bytes(), &[1], MapFlags::ANY)
+    }
+
+    /// Attaches the programs that follow forks and exits.
+    pub fn follow(&mut self) -> libbpf_rs::Result<()> {
+        self.links.push(self.skel.progs.on_fork.attach()?);
+        self.links.push(self.skel.progs.on_exit.attach()?);
+        Ok(())
+    }
+
+    /// Runs the sampling program at each overflow of `event`.
+    pub fn attach_tick(&mut self, event: &Event) -> libbpf_rs::Result<()> {
+        let link = self
+            .skel
+            .progs
+            .on_tick
+            .attach_perf_event(event.as_fd().as_raw_fd())?;
+        self.links.push(link);
+        Ok(())
+    }
+
+    /// Stops ticks and following; what is in the ring can still be read.
+    pub fn detach(&mut self) {
+        self.links.clear();
+    }
+
+    /// Becomes readable when the ring asks to be read.
+    pub fn wakeup_fd(&self) -> BorrowedFd<'_> {
+        let raw = self.ring.epoll_fd();
+        // SAFETY: the ring buffer owns its epoll descriptor and lives as long as the borrow of `self`.
+        unsafe { BorrowedFd::borrow_raw(raw) }
+    }
+
+    /// Hands every waiting record to `sink`.
+    pub fn drain(&self, mut sink: impl FnMut(&[u8])) -> libbpf_rs::Result<()> {
+        self.ring.consume()?;
+        let mut inbox = self.inbox.borrow_mut();
+        let mut rest: &[u8] = &inbox;
+        while let Some((len, tail)) = rest.split_first_chunk::<4>() {
+            let (record, after) = tail.split_at(u32::from_ne_bytes(*len) as usize);
+            sink(record);
+            rest = after;
+        }
+        inbox.clear();
+        Ok(())
+    }
+
+    /// Counters of all CPUs, added up.
+    pub fn counters(&self) -> libbpf_rs::Result<Counters> {
+        let per_cpu = self
+            .skel
+            .maps
+            .counts
+            .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)?
+            .ok_or_else(|| libbpf_rs::Error::from_raw_os_error(nix::libc::ENOENT))?;
+        Ok(per_cpu
+            .iter()
+            .filter_map(|bytes| Counters::read_from_prefix(bytes).ok())
+            .fold(Counters::default(), |sum, (one, _)| Counters {
+                ticks: sum.ticks + one.ticks,
+                lost: sum.lost + one.lost,
+                exits_lost: sum.exits_lost + one.exits_lost,
+            }))
+    }
+
+    /// What the kernel measured of our programs; `None` when it keeps no statistics.
+    pub fn run_statistics(&self) -> Option<RunStatistics> {
+        self._statistics.as_ref()?;
+        let progs = &self.skel.progs;
+        let own: Vec<u32> = [
+            progs.on_tick.as_fd(),
+            progs.on_fork.as_fd(),
+            progs.on_exit.as_fd(),
+        ]
+        .into_iter()
+        .filter_map(|fd| libbpf_rs::Program::id_from_fd(fd).ok())
+        .collect();
+        let sum = libbpf_rs::query::ProgInfoIter::default()
+            .filter(|info| own.contains(&info.id))
+            .fold(RunStatistics::default(), |sum, info| RunStatistics {
+                run_ns: sum.run_ns + info.run_time_ns,
+                runs: sum.runs + info.run_cnt,
+            });
+        Some(sum)
+    }
+}
+
+/// Asks the kernel (5.8) to measure BPF programs while the descriptor is open.
+fn enable_statistics() -> Option<OwnedFd> {
+    // SAFETY: the call takes a plain number and returns a new descriptor or a negative error.
+    let raw = unsafe {
+        libbpf_rs::libbpf_sys::bpf_enable_stats(libbpf_rs::libbpf_sys::BPF_STATS_RUN_TIME)
+    };
+    // SAFETY: the kernel has just given us this descriptor and nobody else owns it.
+    (raw >= 0).then(|| unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// Whether a failure to load is a matter of permission.
+pub fn is_permission(error: &libbpf_rs::Error) -> bool {
+    error.kind() == ErrorKind::PermissionDenied
+}

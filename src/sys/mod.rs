@@ -1,0 +1,12 @@
+//! Safe doors to the kernel, and the only home of `unsafe`.
+//!
+//! In: plain Rust values. Out: safe types whose methods cannot be misused. Policy (which events, which target, what a
+//! record means) lives in the rooms that call these.
+
+pub mod abi;
+pub mod bpf;
+pub mod child;
+pub mod perf;
+pub mod ring;
+mod skel;
+pub mod usage;

@@ -1,0 +1,31 @@
+//! What this process itself has used, and what time it is.
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+
+/// Own CPU time and peak memory so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OwnUsage {
+    pub cpu_ns: u64,
+    pub max_rss_bytes: u64,
+}
+
+impl OwnUsage {
+    pub fn now() -> OwnUsage {
+        let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else {
+            return OwnUsage::default();
+        };
+        let cpu_us = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+        OwnUsage {
+            cpu_ns: cpu_us as u64 * 1000,
+            max_rss_bytes: usage.max_rss() as u64 * 1024,
+        }
+    }
+}
+
+/// Nanoseconds of the monotonic clock, the one every record carries.
+pub fn monotonic_ns() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .map(|t| t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64)
+        .expect("every Linux has CLOCK_MONOTONIC")
+}

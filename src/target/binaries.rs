@@ -1,0 +1,215 @@
+//! Every file that was seen mapped, opened once.
+//!
+//! In: a PID and a region of it. Out: the shared [`Binary`]. Files are opened at first sight, while the process still
+//! lives; one that was seen before by the same build ID (or the same inode) is not opened again.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::rc::Rc;
+
+use crate::profile::{BuildId, MappingKind};
+
+use super::binary::{Binary, Problem};
+use super::mappings::Region;
+use super::open;
+
+/// More distinct files than this get no entry of their own (they count as one unopened file): each keeps a file open.
+const MAX_BINARIES: usize = 16_384;
+
+/// What makes two regions the same file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Identity {
+    BuildId(String, BuildId),
+    /// Device, inode, and time of last status change in nanoseconds: an inode number is used again soon.
+    Inode(u64, u64, i128),
+    /// Nothing but a name is known, and only for this process.
+    Name(u32, String),
+}
+
+/// All binaries of a recording.
+#[derive(Debug)]
+pub struct Binaries {
+    all: Vec<Rc<Binary>>,
+    by_identity: HashMap<Identity, Rc<Binary>>,
+    anonymous: Rc<Binary>,
+    vdso: Rc<Binary>,
+}
+
+impl Default for Binaries {
+    fn default() -> Self {
+        Binaries::new()
+    }
+}
+
+impl Binaries {
+    pub fn new() -> Binaries {
+        let anonymous = Rc::new(Binary::anonymous(0));
+        let vdso = Rc::new(own_vdso(1));
+        Binaries {
+            all: vec![anonymous.clone(), vdso.clone()],
+            by_identity: HashMap::new(),
+            anonymous,
+            vdso,
+        }
+    }
+
+    /// All, by [`Binary::ix`].
+    pub fn all(&self) -> &[Rc<Binary>] {
+        &self.all
+    }
+
+    /// The file behind a region of a process.
+    pub fn of_region(&mut self, pid: u32, region: &Region) -> Rc<Binary> {
+        if region.path == "[vdso]" {
+            return self.vdso.clone();
+        }
+        if is_anonymous(&region.path) {
+            return self.anonymous.clone();
+        }
+        if let Some(known) = self.known_build(region) {
+            return known;
+        }
+        self.open(pid, region)
+    }
+
+    fn known_build(&self, region: &Region) -> Option<Rc<Binary>> {
+        let identity = Identity::BuildId(region.path.clone(), region.build_id?);
+        self.by_identity
+            .get(&identity)
+            .filter(|binary| binary.file.is_some())
+            .cloned()
+    }
+
+    fn open(&mut self, pid: u32, region: &Region) -> Rc<Binary> {
+        if self.all.len() >= MAX_BINARIES {
+            return self.anonymous.clone();
+        }
+        match open::mapped_file(pid, region) {
+            Ok(file) => self.add_opened(region, file),
+            Err(why) => self.open_without_process(region).unwrap_or_else(|| {
+                self.add_unopened(pid, region, Problem::Unopened(why.to_string()))
+            }),
+        }
+    }
+
+    /// The process is gone already, but the same build may stand at the same path in our own root.
+    fn open_without_process(&mut self, region: &Region) -> Option<Rc<Binary>> {
+        region.build_id?;
+        let file = open::in_root_of(std::process::id(), Path::new(&region.path)).ok()?;
+        let candidate = self.add_opened(region, file);
+        candidate.problem.is_none().then_some(candidate)
+    }
+
+    fn add_opened(&mut self, region: &Region, file: File) -> Rc<Binary> {
+        let by_inode = file.metadata().ok().map(|m| {
+            let changed_ns = i128::from(m.ctime()) * 1_000_000_000 + i128::from(m.ctime_nsec());
+            Identity::Inode(m.dev(), m.ino(), changed_ns)
+        });
+        if let Some(known) = by_inode.as_ref().and_then(|key| self.by_identity.get(key)) {
+            let same = region.build_id.is_none() || region.build_id == known.build_id;
+            if same {
+                return known.clone();
+            }
+        }
+        let ix = self.all.len() as u32;
+        let path = region.path.clone();
+        let binary = Rc::new(Binary::read(
+            ix,
+            MappingKind::File,
+            path,
+            file,
+            region.build_id,
+        ));
+        self.all.push(binary.clone());
+        if let Some(build_id) = binary.build_id {
+            let identity = Identity::BuildId(region.path.clone(), build_id);
+            self.by_identity.insert(identity, binary.clone());
+        }
+        if let (Some(identity), None) = (by_inode, &binary.problem) {
+            self.by_identity.insert(identity, binary.clone());
+        }
+        binary
+    }
+
+    fn add_unopened(&mut self, pid: u32, region: &Region, problem: Problem) -> Rc<Binary> {
+        let identity = match region.build_id {
+            Some(build_id) => Identity::BuildId(region.path.clone(), build_id),
+            None => Identity::Name(pid, region.path.clone()),
+        };
+        if let Some(known) = self.by_identity.get(&identity) {
+            return known.clone();
+        }
+        let ix = self.all.len() as u32;
+        let binary = Rc::new(Binary::unknown(
+            ix,
+            MappingKind::File,
+            region.path.clone(),
+            region.build_id,
+            Some(problem),
+        ));
+        self.all.push(binary.clone());
+        self.by_identity.insert(identity, binary.clone());
+        binary
+    }
+}
+
+/// Names the kernel gives to executable memory without a file.
+fn is_anonymous(path: &str) -> bool {
+    path.is_empty()
+        || path.starts_with("//anon")
+        || path.starts_with('[')
+        || path.starts_with("/memfd:")
+}
+
+/// The kernel maps the same code into every 64-bit process, so our own copy serves for all.
+fn own_vdso(ix: u32) -> Binary {
+    let name = || "[vdso]".to_owned();
+    match copy_own_vdso() {
+        Ok(file) => Binary::read(ix, MappingKind::Vdso, name(), file, None),
+        Err(why) => {
+            let problem = Some(Problem::Unopened(why.to_string()));
+            Binary::unknown(ix, MappingKind::Vdso, name(), None, problem)
+        }
+    }
+}
+
+/// The vDSO, written to a file in memory so that it can be read like any other ELF file.
+fn copy_own_vdso() -> std::io::Result<File> {
+    use std::io::Write;
+    use std::os::unix::fs::FileExt;
+
+    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    let region = maps
+        .lines()
+        .filter_map(Region::parse)
+        .find(|region| region.path == "[vdso]")
+        .ok_or_else(|| std::io::Error::other("this process has no vDSO"))?;
+    let mut bytes = vec![0; (region.end.0 - region.start.0) as usize];
+    File::open("/proc/self/mem")?.read_exact_at(&mut bytes, region.start.0)?;
+    let memfd =
+        nix::sys::memfd::memfd_create("perfprof-vdso", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
+    let mut file = File::from(memfd);
+    file.write_all(&bytes)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_mappings_are_found_once_and_the_vdso_can_be_unwound() {
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("own maps");
+        let mut binaries = Binaries::new();
+        let pid = std::process::id();
+        for region in maps.lines().filter_map(Region::parse) {
+            let first = binaries.of_region(pid, &region);
+            let again = binaries.of_region(pid, &region);
+            assert!(Rc::ptr_eq(&first, &again), "{}", region.path);
+        }
+        assert!(binaries.vdso.unwind.eh_frame.is_some());
+        assert!(binaries.all().iter().any(|b| b.path.contains("libc.so")));
+    }
+}

@@ -1,0 +1,191 @@
+//! The processes and threads of a recording, followed through time.
+//!
+//! In: `/proc` for those alive at attach, then side-band events in order of time. Out: names and mappings of a process
+//! as they were when a tick hit it. Also follows processes that are not (yet) targets, because the kernel's records
+//! come before we know.
+
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
+
+use super::binaries::Binaries;
+use super::mappings::{MappedRegion, Mappings, Region};
+use super::process;
+
+/// A process as known so far.
+#[derive(Debug, Default)]
+pub struct Process {
+    pub mappings: Rc<Mappings>,
+    pub is_kernel_thread: bool,
+    names: HashMap<u32, String>,
+}
+
+impl Process {
+    /// The command name of one of its threads.
+    pub fn thread_name(&self, tid: u32) -> Option<&str> {
+        self.names.get(&tid).map(String::as_str)
+    }
+}
+
+/// All processes seen.
+#[derive(Debug, Default)]
+pub struct Processes {
+    by_pid: HashMap<u32, Process>,
+    pub binaries: Binaries,
+    /// Ever seen, for the report.
+    pids_seen: BTreeSet<u32>,
+}
+
+impl Processes {
+    pub fn get(&self, pid: u32) -> Option<&Process> {
+        self.by_pid.get(&pid)
+    }
+
+    /// The process, read from `/proc` when no record has announced it.
+    pub fn get_or_read(&mut self, pid: u32) -> &Process {
+        if !self.by_pid.contains_key(&pid) {
+            self.read(pid);
+        }
+        &self.by_pid[&pid]
+    }
+
+    /// Takes the mappings and thread names of a living process from `/proc`. One that is gone gets an empty entry.
+    pub fn read(&mut self, pid: u32) {
+        let stat = process::Stat::of(pid);
+        let mut process = Process {
+            is_kernel_thread: stat.is_ok_and(|stat| stat.is_kernel_thread()),
+            ..Process::default()
+        };
+        for tid in process::threads(pid).unwrap_or_default() {
+            if let Some(name) = process::thread_name(pid, tid) {
+                process.names.insert(tid, name);
+            }
+        }
+        let maps = std::fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+        let mut mappings = Mappings::default();
+        for region in String::from_utf8_lossy(&maps)
+            .lines()
+            .filter_map(Region::parse)
+        {
+            self.map_into(&mut mappings, pid, &region);
+        }
+        process.mappings = Rc::new(mappings);
+        self.pids_seen.insert(pid);
+        self.by_pid.insert(pid, process);
+    }
+
+    /// A mapping appeared.
+    pub fn mapped(&mut self, pid: u32, region: &Region) {
+        if !self.by_pid.contains_key(&pid) {
+            // The record was written before `/proc` was read or for a process never announced: `/proc` knows more.
+            self.read(pid);
+        }
+        let mut mappings = self
+            .by_pid
+            .get(&pid)
+            .map(|p| p.mappings.clone())
+            .unwrap_or_default();
+        self.map_into(Rc::make_mut(&mut mappings), pid, region);
+        if let Some(process) = self.by_pid.get_mut(&pid) {
+            process.mappings = mappings;
+        }
+    }
+
+    fn map_into(&mut self, mappings: &mut Mappings, pid: u32, region: &Region) {
+        let binary = self.binaries.of_region(pid, region);
+        mappings.insert(MappedRegion {
+            start: region.start,
+            end: region.end,
+            file_offset: region.file_offset,
+            binary,
+        });
+    }
+
+    /// A thread got a name; `exec` says that its process has a new program, and nothing mapped yet.
+    pub fn named(&mut self, pid: u32, tid: u32, name: String, exec: bool) {
+        let process = self.by_pid.entry(pid).or_default();
+        if exec {
+            *process = Process::default();
+        }
+        process.names.insert(tid, name);
+        self.pids_seen.insert(pid);
+    }
+
+    /// A thread or a process was created; it begins with its parent's name and, as a process, its mappings.
+    pub fn forked(&mut self, pid: u32, tid: u32, parent_pid: u32, parent_tid: u32) {
+        let parent = self.by_pid.get(&parent_pid);
+        let name = parent
+            .and_then(|p| p.thread_name(parent_tid))
+            .unwrap_or_default()
+            .to_owned();
+        if pid != parent_pid {
+            let Some(parent) = parent else {
+                return; // Not known yet; read from `/proc` when a tick hits it.
+            };
+            let mappings = parent.mappings.clone();
+            self.by_pid.insert(
+                pid,
+                Process {
+                    mappings,
+                    ..Process::default()
+                },
+            );
+            self.pids_seen.insert(pid);
+        }
+        if let Some(process) = self.by_pid.get_mut(&pid) {
+            process.names.insert(tid, name);
+        }
+    }
+
+    /// A thread ended; the process is forgotten with its last one, and then the answer is yes.
+    pub fn exited(&mut self, pid: u32, tid: u32) -> bool {
+        let Some(process) = self.by_pid.get_mut(&pid) else {
+            return false;
+        };
+        process.names.remove(&tid);
+        let gone = process.names.is_empty();
+        if gone {
+            self.by_pid.remove(&pid);
+        }
+        gone
+    }
+
+    pub fn pids_seen(&self) -> usize {
+        self.pids_seen.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fork_shares_mappings_until_exec_and_is_forgotten_at_its_end() {
+        let own = std::process::id();
+        let mut processes = Processes::default();
+        processes.read(own);
+        processes.forked(900_001, 900_001, own, own);
+        let generation = |p: &Processes, pid| p.get(pid).expect("known").mappings.generation();
+        assert_eq!(generation(&processes, 900_001), generation(&processes, own));
+        processes.named(900_001, 900_001, "next".into(), true);
+        assert_eq!(
+            processes
+                .get(900_001)
+                .expect("known")
+                .mappings
+                .regions()
+                .count(),
+            0
+        );
+        assert!(processes.exited(900_001, 900_001));
+        assert!(processes.get(900_001).is_none());
+        assert!(
+            processes
+                .get(own)
+                .expect("known")
+                .mappings
+                .regions()
+                .count()
+                > 2
+        );
+    }
+}
