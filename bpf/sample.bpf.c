@@ -231,6 +231,24 @@ int on_tick(struct bpf_perf_event_data *ctx)
 	return 0;
 }
 
+/*
+ * Lets perf write its own record (with a stack copy) for ticks of the target only: a program that returns 0 drops the
+ * sample.
+ */
+SEC("perf_event")
+int filter_tick(struct bpf_perf_event_data *ctx)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	__u32 zero = 0;
+	struct counters *count = bpf_map_lookup_elem(&counts, &zero);
+
+	if ((__u32)bpf_get_current_pid_tgid() == 0 /* idle */ || !is_target(task, ids_of(task).pid))
+		return 0;
+	if (count)
+		count->ticks++;
+	return 1;
+}
+
 /* Children of a target are targets. */
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)

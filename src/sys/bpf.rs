@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::rc::Rc;
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
@@ -118,11 +118,23 @@ impl BpfPrograms {
 
     /// Runs the sampling program at each overflow of `event`.
     pub fn attach_tick(&mut self, event: &Event) -> libbpf_rs::Result<()> {
-        let link = self
-            .skel
-            .progs
-            .on_tick
-            .attach_perf_event(event.as_fd().as_raw_fd())?;
+        self.attach_to(event, |skel, fd| skel.progs.on_tick.attach_perf_event(fd))
+    }
+
+    /// Drops overflows of `event` that do not hit the target; the others go on to its ring.
+    pub fn attach_filter(&mut self, event: &Event) -> libbpf_rs::Result<()> {
+        self.attach_to(event, |skel, fd| skel.progs.filter_tick.attach_perf_event(fd))
+    }
+
+    fn attach_to(
+        &mut self,
+        event: &Event,
+        attach: impl FnOnce(&SampleSkel, i32) -> libbpf_rs::Result<Link>,
+    ) -> libbpf_rs::Result<()> {
+        // libbpf closes the descriptor together with the link, so it gets one of its own.
+        let own = event.as_fd().try_clone_to_owned().map_err(libbpf_rs::Error::from)?;
+        let link = attach(&self.skel, own.as_raw_fd())?;
+        let _closed_by_libbpf = own.into_raw_fd();
         self.links.push(link);
         Ok(())
     }
@@ -177,6 +189,7 @@ impl BpfPrograms {
         let progs = &self.skel.progs;
         let own: Vec<u32> = [
             progs.on_tick.as_fd(),
+            progs.filter_tick.as_fd(),
             progs.on_fork.as_fd(),
             progs.on_exit.as_fd(),
         ]

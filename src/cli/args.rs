@@ -1,0 +1,182 @@
+//! What was typed: one struct per command, with help that names units and defaults.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A Linux sampling profiler that says how much of the truth it saw.
+#[derive(Debug, Parser)]
+#[command(name = "perfprof", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub verbosity: Verbosity,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+pub struct Verbosity {
+    /// Print errors and warnings only
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Print details
+    #[arg(long, short, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Record a running service, or a command, and write a report
+    Record(Box<RecordArgs>),
+    /// Write reports again from recorded profiles, perfprof's own or another tool's
+    Report(ReportArgs),
+    /// Say what can be measured here, and what is missing
+    Doctor(DoctorArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct RecordArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Name of the report's section [default: the command name of the target]
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// Half-width of the hottest path's 95 % interval to aim for, as a share (0.01 is one percentage point)
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
+    pub precision: f64,
+}
+
+#[derive(Debug, Args)]
+pub struct TargetArgs {
+    /// Process to record, with its threads and what it starts; repeatable
+    #[arg(long = "pid", short = 'p', value_name = "PID")]
+    pub pids: Vec<u32>,
+    /// With --pid: also record the processes already descended from it
+    #[arg(long, requires = "pids")]
+    pub tree: bool,
+    /// Record all processes with this command name
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["pids", "all"])]
+    pub comm: Option<String>,
+    /// Record everything on all CPUs
+    #[arg(long, conflicts_with = "pids")]
+    pub all: bool,
+    /// Command to start and record, after `--`
+    #[arg(last = true, value_name = "CMD", conflicts_with_all = ["pids", "comm", "all"])]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct SamplingArgs {
+    /// Samples per second of CPU time
+    #[arg(long, short = 'F', value_name = "HZ", default_value_t = 199,
+          value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub frequency: u32,
+    /// Seconds to record [default: until Ctrl-C or the target's exit]
+    #[arg(long, short = 'd', value_name = "SECONDS", value_parser = positive_seconds)]
+    pub duration: Option<f64>,
+    /// What makes a sample: hardware cycles where they exist, else the CPU clock
+    #[arg(long, value_enum, default_value_t = EventArg::Auto)]
+    pub event: EventArg,
+    /// Where samples are taken: in a BPF program, or by perf events alone
+    #[arg(long, value_enum, default_value_t = SamplerArg::Auto)]
+    pub sampler: SamplerArg,
+    /// How user stacks are walked
+    #[arg(long, value_enum, default_value_t = UnwindArg::Auto)]
+    pub unwind: UnwindArg,
+    /// Bytes of user stack to copy per sample with --unwind dwarf-copy
+    #[arg(long, value_name = "BYTES", default_value_t = 65_528,
+          value_parser = clap::value_parser!(u32).range(512..=65_528))]
+    pub stack_bytes: u32,
+    /// Leave out kernel frames and the time spent in the kernel
+    #[arg(long)]
+    pub no_kernel: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// Folder for the report and everything else that is written
+    #[arg(long, value_name = "DIR", default_value = ".artifacts/performance")]
+    pub artifacts: PathBuf,
+    /// Also write this file; the extension chooses the format: .pb.gz, .folded, .svg, .speedscope.json; repeatable
+    #[arg(long, short = 'o', value_name = "FILE")]
+    pub output: Vec<PathBuf>,
+    /// Put the thread's name second in folded stacks and flame graphs
+    #[arg(long)]
+    pub per_thread: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Profiles: pprof (.pb.gz) or folded stacks
+    #[arg(required = true, value_name = "PROFILE")]
+    pub profiles: Vec<PathBuf>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Name of the report's section [default: as recorded, or the file's name]
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print JSON to standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EventArg {
+    Auto,
+    Cycles,
+    CpuClock,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SamplerArg {
+    Auto,
+    Bpf,
+    Perf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum UnwindArg {
+    /// Complete stacks also without frame pointers
+    Auto,
+    /// Frame pointers
+    Fp,
+    /// .eh_frame rules, walked inside the kernel (not in this version)
+    Dwarf,
+    /// .eh_frame rules, walked over a copy of the stack
+    DwarfCopy,
+}
+
+/// A day is the longest recording that makes sense in one profile.
+const MAX_SECONDS: f64 = 86_400.0;
+
+fn positive_seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= MAX_SECONDS => Ok(seconds),
+        Ok(_) => Err(format!("must be above 0 and at most {MAX_SECONDS} seconds")),
+        Err(_) => Err("not a number of seconds".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_odd_durations_are_refused() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+        for bad in ["0", "-1", "abc", "NaN", "inf", "1e9"] {
+            assert!(positive_seconds(bad).is_err(), "{bad}");
+        }
+        assert_eq!(positive_seconds("0.5"), Ok(0.5));
+    }
+}

@@ -1,0 +1,102 @@
+//! Which event, which sampler, which unwinder: the choice and its reason, both for the report.
+
+use crate::sampling::can_open;
+use crate::sys::perf::{StackSource, Trigger};
+
+use super::args::{EventArg, SamplerArg, SamplingArgs, UnwindArg};
+use super::stop::{Exit, Failure};
+
+/// A choice and why it was made.
+#[derive(Clone, Debug)]
+pub struct Chosen<T> {
+    pub what: T,
+    pub why: String,
+}
+
+impl<T> Chosen<T> {
+    fn new(what: T, why: impl Into<String>) -> Chosen<T> {
+        Chosen { what, why: why.into() }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SamplerKind {
+    Bpf,
+    Perf,
+}
+
+/// Hardware cycles where they exist, else the CPU clock.
+pub fn event(asked: EventArg, kernel: bool) -> Result<Chosen<Trigger>, Failure> {
+    let has_cycles = || can_open(Trigger::HardwareCycles, kernel);
+    match asked {
+        EventArg::CpuClock => Ok(Chosen::new(Trigger::CpuClock, "asked for by --event")),
+        EventArg::Auto if has_cycles() => {
+            Ok(Chosen::new(Trigger::HardwareCycles, "the CPU counts cycles"))
+        }
+        EventArg::Auto => {
+            Ok(Chosen::new(Trigger::CpuClock, "no hardware cycle counter can be opened here"))
+        }
+        EventArg::Cycles if has_cycles() => {
+            Ok(Chosen::new(Trigger::HardwareCycles, "asked for by --event"))
+        }
+        EventArg::Cycles => Err(Failure::message(
+            Exit::NotPermitted,
+            "failed to open a hardware cycle counter: this machine has none, or it is not permitted",
+        )
+        .hint("use `--event cpu-clock`, or run `perfprof doctor`")),
+    }
+}
+
+/// Sampler and unwinder together, because not every pair exists.
+pub fn sampler(
+    args: &SamplingArgs,
+) -> Result<(Chosen<SamplerKind>, Chosen<StackSource>), Failure> {
+    use SamplerKind::{Bpf, Perf};
+    let asked = |what: &str| format!("asked for by {what}");
+    let copy = StackSource::Copy { bytes: args.stack_bytes & !7 };
+    let fp = StackSource::CallChain;
+    let complete = "gives complete stacks on binaries without frame pointers";
+    Ok(match (args.sampler, args.unwind) {
+        (_, UnwindArg::Dwarf) => {
+            return Err(Failure::message(
+                Exit::Usage,
+                "`--unwind dwarf` (inside the kernel) is not available in this version",
+            )
+            .hint("use `--unwind dwarf-copy`, which gives the same frames at a higher cost"));
+        }
+        (SamplerArg::Bpf, UnwindArg::DwarfCopy) => {
+            return Err(Failure::message(
+                Exit::Usage,
+                "`--sampler bpf` cannot be used with `--unwind dwarf-copy`",
+            )
+            .hint("leave one of the two out"));
+        }
+        (SamplerArg::Auto, UnwindArg::Auto) => (
+            Chosen::new(Perf, "dwarf-copy needs it"),
+            Chosen::new(copy, complete),
+        ),
+        (SamplerArg::Perf, UnwindArg::Auto) => {
+            (Chosen::new(Perf, asked("--sampler")), Chosen::new(copy, complete))
+        }
+        (SamplerArg::Bpf, UnwindArg::Auto) => (
+            Chosen::new(Bpf, asked("--sampler")),
+            Chosen::new(fp, "the only way of the bpf sampler in this version"),
+        ),
+        (SamplerArg::Auto, UnwindArg::Fp) => (
+            Chosen::new(Bpf, "filters in the kernel, no event per thread"),
+            Chosen::new(fp, asked("--unwind")),
+        ),
+        (sampler, UnwindArg::Fp) => {
+            let kind = if sampler == SamplerArg::Bpf { Bpf } else { Perf };
+            (Chosen::new(kind, asked("--sampler")), Chosen::new(fp, asked("--unwind")))
+        }
+        (_, UnwindArg::DwarfCopy) => {
+            let why = if args.sampler == SamplerArg::Perf {
+                asked("--sampler")
+            } else {
+                "dwarf-copy needs it".into()
+            };
+            (Chosen::new(Perf, why), Chosen::new(copy, asked("--unwind")))
+        }
+    })
+}

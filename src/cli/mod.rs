@@ -1,0 +1,42 @@
+//! The command line: what was typed, what it means, one file per command, and how an end is told.
+//!
+//! This is the only room that joins the recording side with the reading side, and the only one that prints. Status
+//! goes to standard error, data to standard output.
+#![forbid(unsafe_code)]
+
+mod args;
+mod choose;
+mod plan;
+mod record;
+mod status;
+mod stop;
+
+use clap::Parser;
+
+use crate::cli::args::{Cli, Command};
+
+pub use stop::{Exit, Failure};
+
+/// Runs the command of this process and says how it ended.
+pub fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are printed to standard output and are no errors.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Success };
+            let _ = error.print();
+            return exit;
+        }
+    };
+    let log = status::Log::new(&cli.verbosity);
+    let result = match cli.command {
+        Command::Record(args) => record::run(*args, &log),
+    };
+    match result {
+        Ok(exit) => exit,
+        Err(failure) => {
+            log.failure(&failure);
+            failure.exit
+        }
+    }
+}
