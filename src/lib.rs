@@ -4,5 +4,8 @@
 //! and can fail; the waist is plain data; the reading side computes values or bytes from a `&Profile`, needs no
 //! privileges, and gives the same bytes for the same profile.
 
+// The recording side.
+pub mod target;
+
 // The waist.
 pub mod profile;
