@@ -9,3 +9,9 @@ pub mod target;
 
 // The waist.
 pub mod profile;
+
+// The reading side.
+pub mod capacity;
+
+// Joins both.
+pub mod cli;
