@@ -105,7 +105,7 @@ impl Host {
         Host {
             online_cpus: online_cpus(text("sys/devices/system/cpu/online").as_deref()),
             memory_bytes: mem_total_bytes(&text("proc/meminfo").unwrap_or_default()),
-            page_size_bytes: page_size(),
+            page_size_bytes: page_size_bytes(),
             kernel_version: parse_version(&release),
             kernel_release: release,
             kernel_build: text("proc/version").unwrap_or_default(),
@@ -180,12 +180,14 @@ fn online_cpus(list: Option<&str>) -> Vec<u32> {
     (0..count).collect()
 }
 
-fn mem_total_bytes(meminfo: &str) -> u64 {
+/// `MemTotal` of `/proc/meminfo`; 0 when it is not there.
+pub fn mem_total_bytes(meminfo: &str) -> u64 {
     let kib = field(meminfo, "MemTotal:").and_then(|v| v.split(' ').next()?.parse::<u64>().ok());
     kib.unwrap_or(0).saturating_mul(1024)
 }
 
-fn page_size() -> u64 {
+/// Size of a page of memory.
+pub fn page_size_bytes() -> u64 {
     use nix::unistd::{SysconfVar, sysconf};
     match sysconf(SysconfVar::PAGE_SIZE) {
         Ok(Some(bytes)) if bytes > 0 => bytes as u64,

@@ -212,8 +212,8 @@ fn btf(host: &Host) -> Finding {
 
 fn hardware_pmu(host: &Host) -> Finding {
     let names = host.cpu_pmus.join(", ");
-    let lost = "no `cycles` event: `cpu-clock` ticks are used, whose samples in interrupt-free kernel code are \
-                attributed to where interrupts were enabled again";
+    let lost = "no `cycles` event: `cpu-clock` ticks are used; samples of kernel code that runs with interrupts off \
+                land where they are enabled again";
     match (host.probes.hardware_cycles, host.cpu_pmus.is_empty()) {
         (Some(true), _) => feature(
             "hardware_pmu",

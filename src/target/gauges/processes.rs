@@ -4,7 +4,7 @@
 //! CPU time comes from each process's CPU clock (one system call, nanoseconds, all threads, ended ones included); the
 //! rest is read from `/proc` once a second.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::read_dir;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +12,8 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
-use crate::target::small_file::{HeldFile, read_text};
+use crate::target::host::page_size_bytes;
+use crate::target::small_file::read_text;
 
 /// Reading `schedstat` costs some 10 µs a thread: beyond this many a reading would itself be a load.
 const MAX_THREADS: usize = 2000;
@@ -33,8 +34,6 @@ struct Process {
     /// CPU time it had used when it joined, and by the last reading; nanoseconds.
     joined_ns: u64,
     last_ns: u64,
-    /// Held, so that the figures are of this process and not of the next one with its PID.
-    statm: Option<HeldFile>,
 }
 
 #[derive(Debug, Default)]
@@ -56,26 +55,17 @@ impl Processes {
             opened_ticks: uptime_ticks().unwrap_or(u64::MAX),
             ..Processes::default()
         };
-        processes.set(pids);
+        processes.add(pids);
         processes
     }
 
-    pub(super) fn set(&mut self, pids: &[u32]) {
-        let wanted: BTreeSet<u32> = pids.iter().copied().collect();
-        let gone: Vec<u32> = self
-            .live
-            .keys()
-            .filter(|pid| !wanted.contains(pid))
-            .copied()
-            .collect();
-        for pid in gone {
-            self.end(pid);
-        }
-        for pid in wanted {
-            if !self.live.contains_key(&pid)
-                && let Some(process) = Process::open(pid, self.opened_ticks)
+    /// Takes in processes not known yet. That one has ended shows at its CPU clock, not in its absence here.
+    pub(super) fn add(&mut self, pids: &[u32]) {
+        for pid in pids {
+            if !self.live.contains_key(pid)
+                && let Some(process) = Process::open(*pid, self.opened_ticks)
             {
-                self.live.insert(pid, process);
+                self.live.insert(*pid, process);
             }
         }
     }
@@ -97,7 +87,7 @@ impl Processes {
         live + self.ended_ns
     }
 
-    pub(super) fn read_slowly(&mut self, buffer: &mut [u8]) -> Slow {
+    pub(super) fn read_slowly(&mut self) -> Slow {
         let tids: Vec<(u32, u32)> = self
             .live
             .keys()
@@ -106,7 +96,7 @@ impl Processes {
         Slow {
             threads: tids.len() as u32,
             run_delay_ns: self.run_delay_ns(&tids),
-            memory_bytes: self.memory_bytes(buffer),
+            memory_bytes: self.memory_bytes(),
         }
     }
 
@@ -156,20 +146,24 @@ impl Processes {
         Some(self.delay_ns.values().sum::<u64>() + self.ended_delay_ns)
     }
 
-    fn memory_bytes(&self, buffer: &mut [u8]) -> Option<u64> {
+    fn memory_bytes(&self) -> Option<u64> {
         let mut private = 0u64;
         let mut shared = 0u64;
         let mut any = false;
-        for process in self.live.values() {
-            let text = process.statm.as_ref().and_then(|file| file.read(buffer));
-            let Some((resident, its_shared)) = text.and_then(parse_statm) else {
+        for pid in self.live.keys() {
+            let text = read_text(&PathBuf::from(format!("/proc/{pid}/statm"))).ok();
+            let Some((resident, its_shared)) = text.as_deref().and_then(parse_statm) else {
                 continue;
             };
             any = true;
             private = private.saturating_add(resident.saturating_sub(its_shared));
             shared = shared.max(its_shared);
         }
-        any.then(|| private.saturating_add(shared).saturating_mul(page_bytes()))
+        any.then(|| {
+            private
+                .saturating_add(shared)
+                .saturating_mul(page_size_bytes())
+        })
     }
 }
 
@@ -184,7 +178,6 @@ impl Process {
             clock,
             joined_ns: if began_meanwhile { 0 } else { now_ns },
             last_ns: now_ns,
-            statm: HeldFile::open(&PathBuf::from(format!("/proc/{pid}/statm"))).ok(),
         })
     }
 
@@ -239,13 +232,6 @@ fn parse_statm(text: &str) -> Option<(u64, u64)> {
     Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
 }
 
-fn page_bytes() -> u64 {
-    match sysconf(SysconfVar::PAGE_SIZE) {
-        Ok(Some(bytes)) if bytes > 0 => bytes as u64,
-        _ => 4096,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,7 +254,7 @@ mod tests {
             .stdin(std::process::Stdio::piped())
             .spawn()
             .expect("sh");
-        processes.set(&[child.id()]);
+        processes.add(&[child.id()]);
         let mut used = 0;
         while used < 10_000_000 {
             let now = processes.cpu_ns();
@@ -279,7 +265,6 @@ mod tests {
         child.wait().expect("wait");
         let after = processes.cpu_ns();
         assert!(after >= used);
-        processes.set(&[]);
         assert_eq!(processes.cpu_ns(), after);
         assert!(processes.live.is_empty());
     }
@@ -295,7 +280,7 @@ mod tests {
             "{used} is more than {}",
             after - before
         );
-        let slow = processes.read_slowly(&mut [0; 4096]);
+        let slow = processes.read_slowly();
         assert!(slow.threads >= 1 && slow.run_delay_ns.is_some());
         assert!(slow.memory_bytes.expect("memory") > 1 << 20);
     }
