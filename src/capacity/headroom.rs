@@ -3,18 +3,19 @@
 //! In: the measured use. Out: figures and sentences. The growth factor assumes that CPU use grows in proportion to
 //! load; memory is held against its limit as it stands, because it need not grow with load at all.
 
-use super::{Capacity, TARGET_UTILIZATION};
+use super::{Capacity, CeilingKind, TARGET_UTILIZATION};
 
 /// More throttled periods than this mean that the quota is too small now, whatever the mean use.
 const THROTTLED_TOO_OFTEN: f64 = 0.05;
 
-/// Room below the target utilization.
+/// Room below the target utilization, of the service's own ceiling or of the node, whichever is less.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Headroom {
     pub target_utilization: f64,
     /// Target times ceiling, less p95; negative when the target is exceeded.
     pub cores: f64,
-    /// How many times the load of the recording fits below the target; `None` when the service used no CPU.
+    /// How many times the load of the recording fits below the target, with everything else on the node unchanged;
+    /// `None` when the service used no CPU.
     pub load_factor: Option<f64>,
     /// How the two were computed, with the numbers.
     pub arithmetic: String,
@@ -23,7 +24,7 @@ pub struct Headroom {
 /// A resource and how full it is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunsOut {
-    /// Stable: `cpu_quota`, `allowed_cpus`, `node_cpus`, `node` (with other services), `memory_limit`, `node_memory`.
+    /// Stable: `cpu_quota`, `allowed_cpus`, `node_cpus` (other services included), `memory_limit`, `node_memory`.
     pub resource: &'static str,
     /// 0 to 1, more when exhausted.
     pub share: f64,
@@ -32,17 +33,28 @@ pub struct RunsOut {
 }
 
 pub(super) fn of(capacity: &Capacity) -> Option<Headroom> {
-    let ceiling = capacity.ceiling_cores?;
     let p95 = capacity.cpu_cores.as_ref()?.p95;
-    let usable = TARGET_UTILIZATION * ceiling;
-    let cores = usable - p95;
-    let load_factor = (p95 > 0.0).then(|| usable / p95);
+    let own = (capacity.ceiling_cores?, p95, capacity.ceiling_kind.words());
+    let node = capacity
+        .node_cores
+        .as_ref()
+        .filter(|_| capacity.node_cpus > 0)
+        .map(|cores| {
+            let words = "CPUs of the node, all that runs there counted";
+            (f64::from(capacity.node_cpus), cores.p95, words)
+        });
+    let room = |bound: &(f64, f64, &str)| TARGET_UTILIZATION * bound.0 - bound.1;
+    let tightest = [Some(own), node].into_iter().flatten();
+    let bound = tightest.min_by(|a, b| room(a).total_cmp(&room(b)))?;
+    let (ceiling, used, words) = bound;
+    let cores = room(&bound);
+    let load_factor = (p95 > 0.0).then(|| ((p95 + cores) / p95).max(0.0));
     let mut arithmetic = format!(
-        "{ceiling:.2} cores ({}) × {TARGET_UTILIZATION:.2} target − {p95:.3} cores at p95 = {cores:.3} cores",
-        capacity.ceiling_kind.words(),
+        "{ceiling:.2} cores ({words}) × {TARGET_UTILIZATION:.2} target − {used:.3} cores at p95 = {cores:.3} cores",
     );
     if let Some(factor) = load_factor {
-        arithmetic += &format!("; {usable:.3} ÷ {p95:.3} = {factor:.2} times this load");
+        arithmetic +=
+            &format!("; ({p95:.3} + {cores:.3}) ÷ {p95:.3} = {factor:.2} times this load");
     }
     Some(Headroom {
         target_utilization: TARGET_UTILIZATION,
@@ -66,13 +78,15 @@ pub(super) fn runs_out(capacity: &Capacity) -> Vec<RunsOut> {
     found
 }
 
+/// The service against its own ceiling; without one of its own, [`node_cpu`] says all there is to say.
 fn own_cpu(capacity: &Capacity) -> Option<RunsOut> {
+    let resource = match capacity.ceiling_kind {
+        CeilingKind::Quota => "cpu_quota",
+        CeilingKind::AllowedCpus => "allowed_cpus",
+        CeilingKind::NodeCpus => return None,
+    };
     let share = capacity.p95_share()?;
     let throttled = capacity.throttling.map_or(0.0, |t| t.share);
-    let resource = match capacity.ceiling_kind {
-        super::CeilingKind::Quota => "cpu_quota",
-        kind => kind.id(),
-    };
     let words = capacity.ceiling_kind.words();
     let mut sentence = format!("{words}: {:.0} % used at p95", share * 100.0);
     let exhausted = throttled > THROTTLED_TOO_OFTEN;
@@ -93,13 +107,14 @@ fn node_cpu(capacity: &Capacity) -> Option<RunsOut> {
         return None;
     }
     let used = capacity.node_cores.as_ref()?.p95;
-    let share = used / f64::from(capacity.node_cpus);
+    // The rest above 1 is the rounding of ticks.
+    let share = (used / f64::from(capacity.node_cpus)).min(1.0);
     let sentence = format!(
         "CPUs of the node, with everything on it: {:.0} % used at p95",
         share * 100.0
     );
     Some(RunsOut {
-        resource: "node",
+        resource: "node_cpus",
         share,
         exhausted: false,
         sentence,

@@ -24,6 +24,9 @@ pub use usage::{Memory, Percentiles, Pressure, Steadiness, Throttling};
 /// With a quota, an interval spans at least five periods, so that cutting one in two changes it by a fifth at most.
 pub const QUOTA_INTERVAL_NS: u64 = 500_000_000;
 
+/// The node counts its CPU time in ticks of 10 ms a CPU: over a second that rounds by a percent at most.
+pub const NODE_INTERVAL_NS: u64 = 1_000_000_000;
+
 /// Fewer intervals say nothing about a 95th percentile; a 10 s recording has 19 with a quota and 100 without.
 pub const MIN_INTERVALS: usize = 15;
 
@@ -110,7 +113,8 @@ impl Capacity {
         let intervals = usage::intervals(&facts.points, shortest_ns);
         let window_ns = intervals.iter().map(|i| i.length_ns).sum();
         let cpu_cores = usage::percentiles(&intervals, |i| i.service_cores);
-        let node_cores = usage::percentiles(&intervals, |i| i.node_cores);
+        let node_intervals = usage::intervals(&facts.points, NODE_INTERVAL_NS);
+        let node_cores = usage::percentiles(&node_intervals, |i| i.node_cores);
         let (ceiling_cores, ceiling_kind) = ceiling(facts);
         let mut capacity = Capacity {
             service: service.to_owned(),

@@ -65,11 +65,11 @@ fn half_a_core_is_half_a_core_at_every_percentile() {
     assert!(close(capacity.node_cores.expect("node").p95, 1.5));
     assert_eq!(capacity.ceiling_kind, CeilingKind::NodeCpus);
     assert!(close(capacity.p95_share().expect("share"), 0.125));
-    // 4 × 0.65 − 0.5 = 2.1; 2.6 ÷ 0.5 = 5.2
+    // Others use 1.0 of the node: 4 × 0.65 − 1.5 = 1.1; (0.5 + 1.1) ÷ 0.5 = 3.2
     let headroom = capacity.headroom.as_ref().expect("headroom");
-    assert!(close(headroom.cores, 2.1) && close(headroom.load_factor.expect("factor"), 5.2));
+    assert!(close(headroom.cores, 1.1) && close(headroom.load_factor.expect("factor"), 3.2));
     assert!(
-        headroom.arithmetic.contains("= 2.100 cores"),
+        headroom.arithmetic.contains("= 1.100 cores"),
         "{}",
         headroom.arithmetic
     );
@@ -83,7 +83,7 @@ fn half_a_core_is_half_a_core_at_every_percentile() {
     );
     assert_eq!(capacity.inconclusive, [] as [&str; 0]);
     assert_eq!(
-        capacity.runs_out[0].resource, "node",
+        capacity.runs_out[0].resource, "node_cpus",
         "1.5 of 4 CPUs is the fullest"
     );
     assert_eq!(capacity.throttling, None);
