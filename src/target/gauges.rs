@@ -43,6 +43,8 @@ pub struct Gauges {
     psi_scope: &'static str,
     limits: LimitFacts,
     points: Vec<CapacityPoint>,
+    /// The last reading, kept or not.
+    latest: CapacityPoint,
     /// Readings closer than this to the last kept point are not kept.
     spacing_ns: u64,
     next_slow_ns: u64,
@@ -75,6 +77,7 @@ impl Gauges {
             psi_scope,
             limits,
             points: Vec::new(),
+            latest: CapacityPoint::default(),
             spacing_ns: 0,
             next_slow_ns: 0,
             tick_ns: tick_ns(),
@@ -117,7 +120,7 @@ impl Gauges {
         let Scope::Cgroup(files) = &self.scope else {
             return None;
         };
-        let (first, last) = (self.points.first()?, self.points.last()?);
+        let (first, last) = (self.points.first()?, &self.latest);
         Some(CgroupCpu {
             path: files.cgroup.path().to_owned(),
             cpu_ns: last.service_cpu_ns.saturating_sub(first.service_cpu_ns),
@@ -160,6 +163,14 @@ impl Gauges {
         if matches!(self.scope, Scope::Processes) {
             self.gaps.extend(self.processes.gaps());
         }
+        // The end is kept, however coarse the points have become.
+        if self
+            .points
+            .last()
+            .is_some_and(|last| last.at_ns < self.latest.at_ns)
+        {
+            self.points.push(self.latest);
+        }
         facts.limits = self.limits;
         facts.points = self.points;
         facts.gaps = self.gaps.into_iter().collect();
@@ -181,7 +192,7 @@ impl Gauges {
     }
 
     fn read_service(&mut self, point: &mut CapacityPoint, slow: bool) {
-        let last_cpu_ns = self.points.last().map_or(0, |p| p.service_cpu_ns);
+        let last_cpu_ns = self.latest.service_cpu_ns;
         match &self.scope {
             Scope::Node => point.service_cpu_ns = point.node_busy_ns,
             Scope::Processes => point.service_cpu_ns = self.processes.cpu_ns(),
@@ -218,6 +229,7 @@ impl Gauges {
     }
 
     fn keep(&mut self, point: CapacityPoint) {
+        self.latest = point.clone();
         let due = self
             .points
             .last()

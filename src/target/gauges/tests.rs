@@ -29,6 +29,9 @@ fn a_recording_that_runs_all_night_stays_bounded() {
     }
     assert!(gauges.points.len() <= MAX_POINTS && gauges.points.len() >= MAX_POINTS / 2);
     assert!(gauges.points.windows(2).all(|w| w[0].at_ns < w[1].at_ns));
+    let points = gauges.finish().points;
+    let end = point((10 * MAX_POINTS as u64 - 1) * 100);
+    assert_eq!(points.last(), Some(&end), "the last reading is kept");
 }
 
 #[test]
