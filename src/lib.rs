@@ -2,9 +2,9 @@
 //!
 //! The house is an hourglass, walked in the order the data flows. The recording side touches the kernel and the disk
 //! and can fail; the waist is plain data; the reading side computes values or bytes from a `&Profile`, needs no
-//! privileges, and gives the same bytes for the same profile.
+//! privileges, and gives the same bytes for the same profile. Neither side imports the other; `cli` joins them.
 
-// The recording side.
+// The recording side: from the timer to named frames.
 pub mod recorder;
 pub mod sampling;
 pub mod symbolize;
@@ -14,3 +14,13 @@ pub mod unwind;
 
 // The waist.
 pub mod profile;
+
+// The reading side: from a profile to values, documents and files.
+pub mod analysis;
+pub mod artifacts;
+pub mod capacity;
+pub mod render;
+pub mod store;
+
+// What joins them.
+pub mod cli;

@@ -6,6 +6,7 @@
 
 mod args;
 mod choose;
+pub mod doctor;
 mod plan;
 mod record;
 mod status;

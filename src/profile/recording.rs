@@ -38,6 +38,8 @@ pub struct LimitFacts {
     /// `cpu.weight` (v2) or `cpu.shares` (v1).
     pub cpu_weight: Option<u64>,
     pub memory_limit_bytes: Option<u64>,
+    /// CPUs the service may run on (cpuset and affinity); `None` where not known.
+    pub allowed_cpus: Option<u32>,
     /// CPUs online on the node.
     pub node_cpus: u32,
     pub node_memory_bytes: u64,
@@ -56,6 +58,7 @@ pub struct CapacityPoint {
     pub nr_periods: Option<u64>,
     pub nr_throttled: Option<u64>,
     pub throttled_ns: Option<u64>,
+    /// Memory in use that cannot simply be taken back (without inactive page cache); read once a second.
     pub memory_bytes: Option<u64>,
     pub threads: Option<u32>,
     /// PSI `some` totals, microseconds stalled so far.
@@ -69,8 +72,11 @@ pub struct CapacityPoint {
 /// Everything the capacity analysis is computed from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CapacityFacts {
-    /// `cgroup` or `processes`: what `service_cpu_ns` covers.
+    /// `cgroup`, `processes` or `node`: what `service_cpu_ns` covers.
     pub scope: String,
+    /// `cgroup` or `node`: whose pressure the points hold.
+    #[serde(default)]
+    pub psi_scope: String,
     pub limits: LimitFacts,
     pub points: Vec<CapacityPoint>,
     /// Peak memory and OOM kills over the cgroup's life, where it says so.

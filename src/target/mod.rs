@@ -1,13 +1,21 @@
-//! Who is profiled: processes, their threads, their mappings and the files behind them.
+//! Who is profiled, and on what machine: processes, their threads, their mappings and the files behind them; their
+//! cgroup; the host and what can be measured on it.
 //!
 //! In: PIDs and names from the command line, and the kernel's side-band records while recording. Out: for any moment,
-//! which process had what mapped where. Everything here reads `/proc` of processes that others control: sizes are
-//! bounded, and no link is followed out of the target's root.
+//! which process had what mapped where; for any 100 ms, what the service used. Everything here reads `/proc` of
+//! processes that others control: sizes are bounded, and no link is followed out of the target's root.
 #![forbid(unsafe_code)]
 
 pub mod binaries;
 pub mod binary;
+pub mod capabilities;
+pub mod cgroup;
+pub mod doctor;
+pub mod gauges;
+pub mod host;
 pub mod mappings;
+pub mod mountinfo;
 pub mod open;
 pub mod process;
 pub mod processes;
+pub mod small_file;

@@ -1,0 +1,159 @@
+//! `capacity-analysis.json`, schema `perfprof.capacity` (`schemas/capacity-analysis.schema.json`).
+//!
+//! In: a [`Capacity`] per service. Out: JSON values. A figure that is not known is `null`, with the reason in `gaps`.
+
+use serde_json::{Value, json};
+
+use super::usage::Percentiles;
+use super::{Capacity, CeilingKind};
+
+pub const SCHEMA: &str = "perfprof.capacity";
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The whole file, from the entries of its services.
+pub fn document(entries: Vec<Value>) -> Value {
+    json!({"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "services": entries})
+}
+
+/// One service's entry.
+pub fn json_entry(capacity: &Capacity) -> Value {
+    json!({
+        "service": capacity.service,
+        "conclusive": capacity.is_conclusive(),
+        "inconclusive_because": capacity.inconclusive,
+        "scope": capacity.scope,
+        "cgroup": capacity.cgroup,
+        "window_seconds": seconds(capacity.window_ns),
+        "intervals": capacity.intervals,
+        "interval_seconds": seconds(capacity.interval_ns),
+        "utilization": utilization(capacity),
+        "limit": limit(capacity),
+        "throttling": throttling(capacity),
+        "headroom": headroom(capacity),
+        "node": {
+            "cpus": capacity.node_cpus,
+            "cores": percentiles(capacity.node_cores.as_ref()),
+            "steal_share": finite(capacity.steal_share),
+        },
+        "memory": memory(capacity),
+        "pressure": {
+            "scope": capacity.pressure.scope,
+            "cpu_some_share": finite(capacity.pressure.cpu),
+            "memory_some_share": finite(capacity.pressure.memory),
+            "io_some_share": finite(capacity.pressure.io),
+        },
+        "run_delay_seconds_per_second": finite(capacity.run_delay),
+        "steadiness": steadiness(capacity),
+        "runs_out": runs_out(capacity),
+        "documented": documented(capacity),
+        "gaps": capacity.gaps,
+    })
+}
+
+fn utilization(capacity: &Capacity) -> Value {
+    json!({
+        "cores": percentiles(capacity.cpu_cores.as_ref()),
+        "p95_share_of_limit": finite(capacity.p95_share()),
+    })
+}
+
+fn limit(capacity: &Capacity) -> Value {
+    json!({
+        "cores": finite(capacity.ceiling_cores),
+        "kind": capacity.ceiling_kind.id(),
+        "cpu_weight": capacity.cpu_weight,
+    })
+}
+
+fn throttling(capacity: &Capacity) -> Value {
+    let applies = capacity.ceiling_kind == CeilingKind::Quota;
+    let measured = capacity.throttling.as_ref();
+    json!({
+        "applies": applies || measured.is_some(),
+        "periods": measured.map(|t| t.periods),
+        "throttled_periods": measured.map(|t| t.throttled_periods),
+        "share": finite(measured.map(|t| t.share)),
+        "throttled_seconds": measured.map(|t| seconds(t.throttled_ns)),
+    })
+}
+
+fn headroom(capacity: &Capacity) -> Value {
+    let headroom = capacity.headroom.as_ref();
+    json!({
+        "target_utilization": headroom.map_or(super::TARGET_UTILIZATION, |h| h.target_utilization),
+        "cores": finite(headroom.map(|h| h.cores)),
+        "load_factor": finite(headroom.and_then(|h| h.load_factor)),
+        "arithmetic": headroom.map(|h| &h.arithmetic),
+    })
+}
+
+fn memory(capacity: &Capacity) -> Value {
+    let memory = &capacity.memory;
+    json!({
+        "last_bytes": memory.last_bytes,
+        "max_bytes": memory.max_bytes,
+        "limit_bytes": memory.limit_bytes,
+        "node_bytes": memory.node_bytes,
+        "headroom_bytes": memory.headroom_bytes,
+        "peak_bytes": memory.peak_bytes,
+        "oom_kills": memory.oom_kills,
+    })
+}
+
+fn steadiness(capacity: &Capacity) -> Value {
+    let steadiness = capacity.steadiness.as_ref();
+    json!({
+        "steady": steadiness.map(|s| s.steady),
+        "first_half_cores": finite(steadiness.map(|s| s.first_half_cores)),
+        "second_half_cores": finite(steadiness.map(|s| s.second_half_cores)),
+        "drift": finite(steadiness.map(|s| s.drift)),
+    })
+}
+
+fn runs_out(capacity: &Capacity) -> Vec<Value> {
+    let entries = capacity.runs_out.iter().map(|r| {
+        json!({
+            "resource": r.resource,
+            "share": finite(Some(r.share)),
+            "exhausted": r.exhausted,
+            "sentence": r.sentence,
+        })
+    });
+    entries.collect()
+}
+
+/// What a gate asks for: that each is measured, or known not to apply.
+fn documented(capacity: &Capacity) -> Value {
+    let throttling_known =
+        capacity.throttling.is_some() || capacity.ceiling_kind != CeilingKind::Quota;
+    json!({
+        "utilization": capacity.cpu_cores.is_some(),
+        "limit": capacity.ceiling_cores.is_some(),
+        "throttling": throttling_known,
+        "headroom": capacity.headroom.is_some(),
+    })
+}
+
+fn percentiles(of: Option<&Percentiles>) -> Value {
+    match of {
+        None => Value::Null,
+        Some(p) => json!({
+            "mean": finite(Some(p.mean)),
+            "p50": finite(Some(p.p50)),
+            "p95": finite(Some(p.p95)),
+            "p99": finite(p.p99),
+            "max": finite(Some(p.max)),
+        }),
+    }
+}
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+/// Six digits after the point: what the readings can carry, and the same bytes on every machine.
+fn finite(value: Option<f64>) -> Option<f64> {
+    value
+        .filter(|v| v.is_finite())
+        .map(|v| (v * 1e6).round() / 1e6)
+}

@@ -1,0 +1,243 @@
+use serde_json::Value;
+
+use super::*;
+use crate::profile::{CapacityPoint, LimitFacts};
+
+const TENTH_NS: u64 = 100_000_000;
+
+/// `n` tenths of a second at the given cores, on a node of 4 CPUs of which 1 is busy beside the service.
+fn steady(n: u64, cores: f64) -> CapacityFacts {
+    let points = (0..=n).map(|i| {
+        let used = (i as f64 * cores * 1e8) as u64;
+        CapacityPoint {
+            at_ns: i * TENTH_NS,
+            service_cpu_ns: 7_000_000_000 + used,
+            node_busy_ns: 90_000_000_000 + used + i * TENTH_NS,
+            node_steal_ns: i * TENTH_NS / 50,
+            memory_bytes: (i % 10 == 0).then_some((100 + i) << 20),
+            psi_cpu_some_us: Some(i * 20_000),
+            run_delay_ns: (i % 10 == 0).then_some(i * 1_000_000),
+            ..CapacityPoint::default()
+        }
+    });
+    CapacityFacts {
+        scope: "processes".into(),
+        psi_scope: "node".into(),
+        limits: LimitFacts {
+            node_cpus: 4,
+            node_memory_bytes: 1 << 30,
+            allowed_cpus: Some(4),
+            ..LimitFacts::default()
+        },
+        points: points.collect(),
+        ..CapacityFacts::default()
+    }
+}
+
+fn with_quota(mut facts: CapacityFacts, cores: f64, throttled_per_ten: u64) -> CapacityFacts {
+    facts.limits.cpu_limit_cores = Some(cores);
+    for (i, point) in facts.points.iter_mut().enumerate() {
+        let i = i as u64;
+        point.nr_periods = Some(1000 + i);
+        point.nr_throttled = Some(500 + i * throttled_per_ten / 10);
+        point.throttled_ns = Some(i * throttled_per_ten * 8_000_000);
+    }
+    facts
+}
+
+fn close(a: f64, b: f64) -> bool {
+    (a - b).abs() < 1e-6
+}
+
+#[test]
+fn half_a_core_is_half_a_core_at_every_percentile() {
+    let capacity = Capacity::of("svc", &steady(100, 0.5));
+    let cores = capacity.cpu_cores.expect("percentiles");
+    for value in [
+        cores.mean,
+        cores.p50,
+        cores.p95,
+        cores.p99.expect("100 intervals"),
+        cores.max,
+    ] {
+        assert!(close(value, 0.5), "{value}");
+    }
+    assert!(close(capacity.node_cores.expect("node").p95, 1.5));
+    assert_eq!(capacity.ceiling_kind, CeilingKind::NodeCpus);
+    assert!(close(capacity.p95_share().expect("share"), 0.125));
+    // Others use 1.0 of the node: 4 × 0.65 − 1.5 = 1.1; (0.5 + 1.1) ÷ 0.5 = 3.2
+    let headroom = capacity.headroom.as_ref().expect("headroom");
+    assert!(close(headroom.cores, 1.1) && close(headroom.load_factor.expect("factor"), 3.2));
+    assert!(
+        headroom.arithmetic.contains("= 1.100 cores"),
+        "{}",
+        headroom.arithmetic
+    );
+    assert!(close(capacity.steal_share.expect("steal"), 0.005));
+    assert!(close(capacity.pressure.cpu.expect("psi"), 0.2));
+    assert!(close(capacity.run_delay.expect("delay"), 0.01));
+    assert_eq!(capacity.memory.max_bytes, Some(200 << 20));
+    assert_eq!(
+        capacity.memory.headroom_bytes,
+        Some((1 << 30) - (200 << 20))
+    );
+    assert_eq!(capacity.inconclusive, [] as [&str; 0]);
+    assert_eq!(
+        capacity.runs_out[0].resource, "node_cpus",
+        "1.5 of 4 CPUs is the fullest"
+    );
+    assert_eq!(capacity.throttling, None);
+}
+
+#[test]
+fn percentiles_are_over_time_not_over_readings() {
+    let mut facts = steady(0, 0.0);
+    // 9 s at 1 core in one interval, then ten short ones at 0: p50 is 1.
+    let at = |ms: u64, cpu_ms: u64| CapacityPoint {
+        at_ns: ms * 1_000_000,
+        service_cpu_ns: cpu_ms * 1_000_000,
+        ..CapacityPoint::default()
+    };
+    facts.points = vec![at(0, 0), at(9000, 9000)];
+    facts
+        .points
+        .extend((1..=10).map(|i| at(9000 + i * 100, 9000)));
+    let cores = Capacity::of("svc", &facts).cpu_cores.expect("percentiles");
+    assert!(close(cores.p50, 1.0) && close(cores.mean, 0.9) && cores.p99.is_none());
+}
+
+#[test]
+fn a_quota_that_stops_the_service_is_exhausted_whatever_else_is_fuller() {
+    let facts = with_quota(steady(100, 0.2), 0.2, 9);
+    let capacity = Capacity::of("svc", &facts);
+    assert_eq!(capacity.ceiling_kind, CeilingKind::Quota);
+    assert_eq!(capacity.intervals, 20, "joined to five periods");
+    let throttling = capacity.throttling.expect("throttling");
+    assert_eq!(
+        (throttling.periods, throttling.throttled_periods),
+        (100, 90)
+    );
+    assert!(close(throttling.share, 0.9) && close(throttling.per_second, 0.72));
+    assert!(close(capacity.p95_share().expect("share"), 1.0));
+    assert!(capacity.headroom.as_ref().is_some_and(|h| h.cores < 0.0));
+    assert_eq!(capacity.runs_out[0].resource, "cpu_quota");
+    assert!(capacity.runs_out[0].exhausted && capacity.is_conclusive());
+
+    let idle = Capacity::of("svc", &with_quota(steady(100, 0.05), 0.2, 0));
+    assert!(!idle.runs_out[0].exhausted, "{:?}", idle.runs_out);
+}
+
+#[test]
+fn memory_limit_and_kills_are_seen() {
+    let mut facts = steady(100, 0.1);
+    facts.limits.memory_limit_bytes = Some(210 << 20);
+    let capacity = Capacity::of("svc", &facts);
+    assert_eq!(capacity.runs_out[0].resource, "memory_limit");
+    assert_eq!(capacity.memory.headroom_bytes, Some(10 << 20));
+    facts.oom_kills = Some(2);
+    assert!(Capacity::of("svc", &facts).runs_out[0].exhausted);
+}
+
+#[test]
+fn the_tightest_ceiling_counts() {
+    let mut facts = steady(100, 0.5);
+    facts.limits.allowed_cpus = Some(2);
+    let capacity = Capacity::of("svc", &facts);
+    assert_eq!(
+        (capacity.ceiling_kind, capacity.ceiling_cores),
+        (CeilingKind::AllowedCpus, Some(2.0))
+    );
+    // A quota larger than the node limits nothing.
+    let capacity = Capacity::of("svc", &with_quota(steady(100, 0.5), 8.0, 0));
+    assert_eq!(
+        (capacity.ceiling_kind, capacity.ceiling_cores),
+        (CeilingKind::NodeCpus, Some(4.0))
+    );
+}
+
+#[test]
+fn too_little_or_unsteady_data_is_inconclusive() {
+    let short = Capacity::of("svc", &steady(10, 0.5));
+    assert_eq!(short.inconclusive.len(), 2, "{:?}", short.inconclusive);
+    let none = Capacity::of("svc", &CapacityFacts::default());
+    assert!(!none.is_conclusive() && none.cpu_cores.is_none() && none.headroom.is_none());
+
+    let mut ramp = steady(100, 0.0);
+    for (i, point) in ramp.points.iter_mut().enumerate() {
+        point.service_cpu_ns = (i * i) as u64 * 1_000_000;
+    }
+    let ramp = Capacity::of("svc", &ramp);
+    assert!(
+        ramp.inconclusive.iter().any(|d| d.contains("not steady")),
+        "{:?}",
+        ramp.inconclusive
+    );
+    assert!(ramp.steadiness.is_some_and(|s| s.drift > 0.9));
+}
+
+#[test]
+fn readings_that_make_no_sense_are_bounded() {
+    let mut facts = steady(20, 0.5);
+    facts.points[3].service_cpu_ns = 0;
+    facts.points[4].service_cpu_ns = u64::MAX;
+    facts.points[5].at_ns = 0;
+    facts.points[6].psi_cpu_some_us = Some(u64::MAX);
+    facts.limits.cpu_limit_cores = Some(-1.0);
+    let capacity = Capacity::of("svc", &facts);
+    assert!(json_entry(&capacity).to_string().len() < 20_000);
+    assert!(!markdown_section(&capacity).contains("NaN"));
+}
+
+#[test]
+fn the_document_is_valid_against_its_schema() {
+    let schema: Value =
+        serde_json::from_str(include_str!("../../schemas/capacity-analysis.schema.json"))
+            .expect("the schema is JSON");
+    let validator = jsonschema::validator_for(&schema).expect("the schema is one");
+    let cases = [
+        steady(100, 0.5),
+        with_quota(steady(100, 0.2), 0.2, 9),
+        CapacityFacts::default(),
+    ];
+    let entries: Vec<Value> = cases
+        .iter()
+        .map(|f| json_entry(&Capacity::of("svc", f)))
+        .collect();
+    assert_eq!(
+        entries[0]["documented"]["throttling"], true,
+        "known not to apply"
+    );
+    assert_eq!(entries[2]["documented"]["utilization"], false);
+    let document = document(entries);
+    let errors: Vec<String> = validator
+        .iter_errors(&document)
+        .map(|e| e.to_string())
+        .collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    let mut broken = document;
+    broken["services"][0]["utilization"]["cores"]["p95"] = "0.5".into();
+    assert!(!validator.is_valid(&broken));
+}
+
+#[test]
+fn the_markdown_aligns_and_escapes() {
+    let mut facts = with_quota(steady(100, 0.2), 0.2, 9);
+    facts.scope = "cgroup".into();
+    facts.limits.cgroup = "/a|b`<script>\n# x".into();
+    let capacity = Capacity::of("evil | svc\n# heading", &facts);
+    let section = markdown_section(&capacity);
+    assert!(section.starts_with("## evil \\| svc\u{fffd}\\# heading\n\n**Exhausted: CPU quota:"));
+    assert!(!section.contains("<script>"));
+    let tables: Vec<&str> = section.lines().filter(|l| l.starts_with('|')).collect();
+    let width = tables[0].chars().count();
+    assert!(
+        tables.iter().take(12).all(|l| l.chars().count() == width),
+        "{section}"
+    );
+    let summary = summary_markdown(&capacity);
+    assert!((3..=6).contains(&summary.lines().count()), "{summary}");
+    assert!(
+        summary.contains("stopped in 90 of 100 periods (90 %)"),
+        "{summary}"
+    );
+}

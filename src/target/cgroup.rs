@@ -1,0 +1,247 @@
+//! The cgroup of a process: where its directories are, on cgroup v1, v2 and both at once (hybrid).
+//!
+//! In: a PID. Out: a [`Cgroup`], one [`Place`] per controller that perfprof reads; `read` in this module gets the
+//! figures. It changes nothing.
+//!
+//! How a path is found: `/proc/PID/cgroup` names the cgroup relative to the reader's cgroup namespace, a mount shows
+//! the part of the hierarchy below its root (relative to the same namespace), so the directory is
+//! `mount point + (cgroup path − mount root)`. A sidecar does not have its neighbour's cgroup among its own mounts, but
+//! the neighbour itself has, and that is reached through `/proc/PID/root`.
+
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use super::mountinfo::{self, Mount};
+use super::small_file::read_text;
+
+mod read;
+
+pub use read::{CpuLimit, CpuStat, Memory, parse_cpu_max, parse_cpu_stat, parse_psi_some_us};
+
+/// Which hierarchies a machine has mounted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// No cgroup file system is visible.
+    #[default]
+    None,
+    V1,
+    V2,
+    /// Controllers on v1, and a v2 hierarchy beside them.
+    Hybrid,
+}
+
+impl Mode {
+    pub fn of(mounts: &[Mount]) -> Mode {
+        let v1 = mounts.iter().any(|m| m.fs_type == "cgroup");
+        let v2 = mounts.iter().any(|m| m.fs_type == "cgroup2");
+        match (v1, v2) {
+            (false, false) => Mode::None,
+            (true, false) => Mode::V1,
+            (false, true) => Mode::V2,
+            (true, true) => Mode::Hybrid,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::None => "none",
+            Mode::V1 => "v1",
+            Mode::V2 => "v2",
+            Mode::Hybrid => "hybrid (v1 and v2)",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    V1,
+    V2,
+}
+
+/// One line of `/proc/PID/cgroup`: `4:cpu,cpuacct:/docker/abc`, or `0::/x` for v2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// Empty for v2.
+    pub controllers: Vec<String>,
+    /// Relative to the reader's cgroup namespace; `/../x` is outside of it.
+    pub path: String,
+}
+
+/// A cgroup in one hierarchy, as directories of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub version: Version,
+    /// As in `/proc/PID/cgroup`.
+    pub path: String,
+    pub dir: PathBuf,
+    /// The highest directory that can be seen: parents up to here are searched for limits.
+    pub top: PathBuf,
+}
+
+impl Place {
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Whether this is the root of the hierarchy, which all processes share. A container's namespace calls its own
+    /// cgroup `/`, too; the kernel puts these files only into (v1) and only outside of (v2) the real root.
+    pub fn is_root(&self) -> bool {
+        is_root_dir(self.version, &self.dir)
+    }
+
+    /// Whether parents exist that cannot be seen from here, and with them perhaps a tighter limit.
+    pub fn hides_parents(&self) -> bool {
+        !is_root_dir(self.version, &self.top)
+    }
+
+    /// The directory and its visible parents, innermost first.
+    pub fn upwards(&self) -> impl Iterator<Item = &Path> {
+        self.dir
+            .ancestors()
+            .take_while(|dir| dir.starts_with(&self.top))
+    }
+}
+
+fn is_root_dir(version: Version, dir: &Path) -> bool {
+    match version {
+        Version::V1 => dir.join("cgroup.sane_behavior").exists(),
+        Version::V2 => !dir.join("cgroup.type").exists(),
+    }
+}
+
+/// Where a process is accounted and limited. A controller that is not mounted, or whose directory cannot be reached,
+/// is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cgroup {
+    /// Quota, weight and throttling.
+    pub cpu: Option<Place>,
+    /// CPU time used: v1 `cpuacct`, or the v2 directory.
+    pub cpuacct: Option<Place>,
+    pub memory: Option<Place>,
+    /// The v2 directory, with pressure files, also on hybrid machines.
+    pub unified: Option<Place>,
+}
+
+impl Cgroup {
+    /// Finds the cgroup of a process.
+    ///
+    /// # Errors
+    /// When `/proc/PID/cgroup` cannot be read: the process is gone or hidden.
+    pub fn of(pid: u32) -> io::Result<Cgroup> {
+        let proc_dir = PathBuf::from(format!("/proc/{pid}"));
+        let memberships = parse_memberships(&read_text(&proc_dir.join("cgroup"))?);
+        let mounts_at = |path: &Path| mountinfo::parse(&read_text(path).unwrap_or_default());
+        let own = mounts_at(Path::new("/proc/self/mountinfo"));
+        let theirs = mounts_at(&proc_dir.join("mountinfo"));
+        let their_root = proc_dir.join("root");
+        let find = |controller: Option<&str>| {
+            locate(&memberships, &own, Path::new("/"), controller)
+                .filter(is_cgroup_directory)
+                .or_else(|| {
+                    locate(&memberships, &theirs, &their_root, controller)
+                        .filter(is_cgroup_directory)
+                })
+        };
+        let unified = find(None);
+        let cpuacct = find(Some("cpuacct"));
+        Ok(Cgroup {
+            cpu: find(Some("cpu")).or_else(|| unified.clone()),
+            memory: find(Some("memory")).or_else(|| unified.clone()),
+            cpuacct: own_or_unified(cpuacct, &unified),
+            unified,
+        })
+    }
+
+    /// Whether the process is accounted apart from the rest of the machine.
+    pub fn is_own(&self) -> bool {
+        self.cpuacct.as_ref().is_some_and(|place| !place.is_root())
+    }
+
+    /// The path by which CPU time is accounted, `/` when none was found.
+    pub fn path(&self) -> &str {
+        self.cpuacct.as_ref().map_or("/", |place| &place.path)
+    }
+}
+
+/// On a hybrid machine a process may be apart in v2 only; its `cpu.stat` counts CPU time without any controller.
+fn own_or_unified(cpuacct: Option<Place>, unified: &Option<Place>) -> Option<Place> {
+    match cpuacct {
+        Some(place) if !place.is_root() => Some(place),
+        v1 => match unified {
+            Some(v2) if !v2.is_root() && v2.file("cpu.stat").exists() => Some(v2.clone()),
+            Some(v2) => v1.or_else(|| Some(v2.clone())),
+            None => v1,
+        },
+    }
+}
+
+/// Lines of `/proc/PID/cgroup`; the path is everything after the second colon.
+pub fn parse_memberships(text: &str) -> Vec<Membership> {
+    text.lines()
+        .filter_map(|line| {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let controllers = parts.next()?.split(',').filter(|c| !c.is_empty());
+            Some(Membership {
+                controllers: controllers.map(str::to_owned).collect(),
+                path: parts.next()?.to_owned(),
+            })
+        })
+        .collect()
+}
+
+/// The directory of a controller's cgroup (`None`: of the v2 hierarchy), with mount points taken below `root`.
+pub fn locate(
+    memberships: &[Membership],
+    mounts: &[Mount],
+    root: &Path,
+    controller: Option<&str>,
+) -> Option<Place> {
+    let (version, fs_type) = match controller {
+        Some(_) => (Version::V1, "cgroup"),
+        None => (Version::V2, "cgroup2"),
+    };
+    let membership = memberships.iter().find(|m| match controller {
+        Some(name) => m.controllers.iter().any(|c| c == name),
+        None => m.controllers.is_empty(),
+    })?;
+    let candidates = mounts.iter().filter(|mount| {
+        mount.fs_type == fs_type && controller.is_none_or(|name| mount.has_option(name))
+    });
+    // The last mount that shows the cgroup wins: it covers earlier ones at the same point.
+    candidates
+        .filter_map(|mount| {
+            let below = path_below(&membership.path, &mount.root)?;
+            let top = root.join(mount.point.trim_start_matches('/'));
+            Some(Place {
+                version,
+                path: membership.path.clone(),
+                dir: top.join(below),
+                top,
+            })
+        })
+        .next_back()
+}
+
+/// `path` relative to `root`, when it is below it and does not climb.
+fn path_below(path: &str, root: &str) -> Option<PathBuf> {
+    let below = Path::new(path).strip_prefix(root).ok()?;
+    let plain = below
+        .components()
+        .all(|c| matches!(c, Component::Normal(_)));
+    plain.then(|| below.to_owned())
+}
+
+/// A directory that really is in a cgroup file system: names below `/proc/PID/root` are the target's choice.
+fn is_cgroup_directory(place: &Place) -> bool {
+    use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
+    let Ok(stat) = statfs(&place.dir) else {
+        return false;
+    };
+    match place.version {
+        Version::V1 => stat.filesystem_type() == CGROUP_SUPER_MAGIC,
+        Version::V2 => stat.filesystem_type() == CGROUP2_SUPER_MAGIC,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+//! Whose figures are read: the service's own cgroup, its processes or the node; and the limits it runs under.
+//!
+//! In: PIDs. Out: a [`Scope`] with its files open, [`LimitFacts`], and gaps in words.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::held;
+use crate::profile::{CapacityPoint, LimitFacts};
+use crate::target::cgroup::{Cgroup, Version, parse_cpu_stat};
+use crate::target::host::{mem_total_bytes, parse_cpu_list};
+use crate::target::small_file::{HeldFile, field, field_number, read_text};
+
+/// What `service_cpu_ns` covers.
+#[derive(Debug)]
+pub(super) enum Scope {
+    Cgroup(Box<CgroupFiles>),
+    Processes,
+    /// No PID was given: the whole machine.
+    Node,
+}
+
+#[derive(Debug)]
+pub(super) struct CgroupFiles {
+    pub(super) cgroup: Cgroup,
+    usage: HeldFile,
+    /// `cpu.stat` of the directory that imposes the tightest quota.
+    throttling: Option<HeldFile>,
+    memory: Option<(HeldFile, Option<HeldFile>)>,
+}
+
+impl Scope {
+    pub(super) fn cgroup(&self) -> Option<&Cgroup> {
+        match self {
+            Scope::Cgroup(files) => Some(&files.cgroup),
+            Scope::Processes | Scope::Node => None,
+        }
+    }
+}
+
+impl CgroupFiles {
+    pub(super) fn read_usage(&self, buffer: &mut [u8]) -> Option<u64> {
+        let place = self.cgroup.cpuacct.as_ref()?;
+        place.parse_cpu_usage_ns(self.usage.read(buffer)?)
+    }
+
+    pub(super) fn read_throttling(&self, point: &mut CapacityPoint, buffer: &mut [u8]) {
+        let Some(text) = self.throttling.as_ref().and_then(|f| f.read(buffer)) else {
+            return;
+        };
+        let stat = parse_cpu_stat(text);
+        point.nr_periods = stat.nr_periods;
+        point.nr_throttled = stat.nr_throttled;
+        point.throttled_ns = stat.throttled_ns;
+    }
+
+    /// Memory in use less the inactive page cache, which the kernel takes back before it kills: the "working set" that
+    /// the kubelet acts on.
+    pub(super) fn read_working_set(&self, buffer: &mut [u8]) -> Option<u64> {
+        let (usage, stat) = self.memory.as_ref()?;
+        let usage: u64 = usage.read(buffer)?.trim().parse().ok()?;
+        let inactive = stat.as_ref().and_then(|file| {
+            let text = file.read(buffer)?;
+            field_number(text, "total_inactive_file").or(field_number(text, "inactive_file"))
+        });
+        Some(usage.saturating_sub(inactive.unwrap_or(0)))
+    }
+}
+
+/// The cgroup that holds all PIDs: one they share, or one of theirs that is a parent of all others'.
+pub(super) fn common_cgroup(pids: &[u32], gaps: &mut BTreeSet<String>) -> Option<Cgroup> {
+    let mut found: Vec<Cgroup> = Vec::new();
+    for pid in pids {
+        match Cgroup::of(*pid) {
+            Ok(cgroup) => found.push(cgroup),
+            Err(error) => {
+                gaps.insert(format!("the cgroup of PID {pid} cannot be read: {error}"));
+            }
+        }
+    }
+    found.sort_by_key(|cgroup| cgroup.path().len());
+    let widest = found.first()?.clone();
+    let holds_all = found
+        .iter()
+        .all(|c| Path::new(c.path()).starts_with(widest.path()));
+    if !holds_all {
+        gaps.insert("the processes are in different cgroups: their sum is taken".into());
+        return None;
+    }
+    Some(widest)
+}
+
+/// The cgroup when it is the service's own. One that the profiler shares is taken only when it has a limit: else it is
+/// rather a login session than a service.
+pub(super) fn choose_scope(
+    cgroup: Cgroup,
+    limits: &LimitFacts,
+    gaps: &mut BTreeSet<String>,
+) -> Scope {
+    if !cgroup.is_own() {
+        gaps.insert("the service has no cgroup of its own: its processes are added up".into());
+        return Scope::Processes;
+    }
+    let shared = Cgroup::of(std::process::id()).is_ok_and(|own| own.path() == cgroup.path());
+    if shared {
+        if limits.cpu_limit_cores.is_none() && limits.memory_limit_bytes.is_none() {
+            gaps.insert(
+                "the service shares its cgroup with perfprof: its processes are added up".into(),
+            );
+            return Scope::Processes;
+        }
+        gaps.insert("perfprof ran in the service's cgroup: its own use is in the figures".into());
+    }
+    match open_cgroup_files(cgroup, gaps) {
+        Some(files) => Scope::Cgroup(Box::new(files)),
+        None => Scope::Processes,
+    }
+}
+
+fn open_cgroup_files(cgroup: Cgroup, gaps: &mut BTreeSet<String>) -> Option<CgroupFiles> {
+    let usage = held(&cgroup.cpuacct.as_ref()?.cpu_usage_file(), gaps)?;
+    let throttling = cgroup.cpu.as_ref().and_then(|place| {
+        let dir = place
+            .cpu_limit()
+            .map_or_else(|| place.dir.clone(), |limit| limit.dir);
+        HeldFile::open(&dir.join("cpu.stat")).ok()
+    });
+    let memory = cgroup
+        .memory
+        .as_ref()
+        .filter(|place| !place.is_root())
+        .and_then(|place| {
+            let usage = held(&place.memory_usage_file(), gaps)?;
+            Some((usage, HeldFile::open(&place.file("memory.stat")).ok()))
+        });
+    if memory.is_none() {
+        gaps.insert("the service has no memory cgroup of its own".into());
+    }
+    Some(CgroupFiles {
+        cgroup,
+        usage,
+        throttling,
+        memory,
+    })
+}
+
+pub(super) fn read_limits(
+    cgroup: Option<&Cgroup>,
+    pids: &[u32],
+    gaps: &mut BTreeSet<String>,
+) -> LimitFacts {
+    let text = |path: &str| read_text(Path::new(path)).unwrap_or_default();
+    let mut limits = LimitFacts {
+        node_cpus: parse_cpu_list(&text("/sys/devices/system/cpu/online")).len() as u32,
+        node_memory_bytes: mem_total_bytes(&text("/proc/meminfo")),
+        allowed_cpus: allowed_cpus(pids),
+        ..LimitFacts::default()
+    };
+    if let Some(cgroup) = cgroup {
+        refresh_limits(&mut limits, cgroup);
+        if cgroup
+            .cpu
+            .as_ref()
+            .is_some_and(|place| place.hides_parents())
+        {
+            gaps.insert(
+                "limits set above the container's own cgroup cannot be seen from here".into(),
+            );
+        }
+    }
+    limits
+}
+
+pub(super) fn refresh_limits(limits: &mut LimitFacts, cgroup: &Cgroup) {
+    limits.cgroup = cgroup.path().to_owned();
+    limits.cgroup_version = cgroup
+        .cpuacct
+        .as_ref()
+        .map_or(0, |place| match place.version {
+            Version::V1 => 1,
+            Version::V2 => 2,
+        });
+    if let Some(place) = &cgroup.cpu {
+        limits.cpu_limit_cores = place.cpu_limit().map(|limit| limit.cores);
+        limits.cpu_weight = place.cpu_weight();
+    }
+    if let Some(place) = &cgroup.memory {
+        limits.memory_limit_bytes = place.memory_limit_bytes();
+    }
+}
+
+/// CPUs that any of the processes may run on: cpuset and affinity together, as the kernel lists them.
+fn allowed_cpus(pids: &[u32]) -> Option<u32> {
+    let mut allowed = BTreeSet::new();
+    for pid in pids {
+        let status = read_text(Path::new(&format!("/proc/{pid}/status"))).unwrap_or_default();
+        allowed.extend(parse_cpu_list(
+            field(&status, "Cpus_allowed_list:").unwrap_or(""),
+        ));
+    }
+    (!allowed.is_empty()).then_some(allowed.len() as u32)
+}

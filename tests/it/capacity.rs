@@ -1,0 +1,142 @@
+//! The gauges read the truth from real cgroups, and the analysis says it.
+
+use std::time::{Duration, Instant};
+
+use perfprof::capacity::{Capacity, CeilingKind, markdown_section};
+use perfprof::profile::CapacityFacts;
+use perfprof::target::cgroup::Cgroup;
+use perfprof::target::gauges::Gauges;
+use perfprof::target::host::Host;
+
+use crate::sandbox::{Burner, TOUCHED_BYTES, skip};
+
+/// Reads the gauges each tenth of a second for this long.
+fn record(pid: u32, length: Duration) -> CapacityFacts {
+    let mut gauges = Gauges::open(&[pid]);
+    let began = Instant::now();
+    loop {
+        gauges.read(began.elapsed().as_nanos() as u64);
+        if began.elapsed() >= length {
+            return gauges.finish();
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_quota_of_twenty_percent_is_found_used_up_and_named() {
+    let burner = match Burner::with_limits(20, 64 << 20) {
+        Ok(burner) => burner,
+        Err(reason) => return skip("cgroup", &reason),
+    };
+    let facts = record(burner.pid(), Duration::from_secs(9));
+    assert_eq!(facts.scope, "cgroup", "{:?}", facts.gaps);
+    assert_eq!(facts.limits.cgroup, burner.path());
+    assert_eq!(facts.limits.memory_limit_bytes, Some(64 << 20));
+    assert_eq!(facts.oom_kills, Some(0));
+    let peak = facts
+        .memory_peak_bytes
+        .expect("v1, and v2 from 5.19, keep the peak");
+    assert!((TOUCHED_BYTES..64 << 20).contains(&peak), "{peak}");
+    let now = facts.points.iter().filter_map(|p| p.memory_bytes).max();
+    assert!(now.is_some_and(|bytes| bytes >= TOUCHED_BYTES), "{now:?}");
+    assert_eq!(facts.limits.cpu_limit_cores, Some(0.2));
+
+    let capacity = Capacity::of("burner", &facts);
+    assert_eq!(capacity.ceiling_kind, CeilingKind::Quota);
+    let cores = capacity.cpu_cores.expect("use was measured");
+    // The quota allows 0.2; the first period may be cut, and 9 s hold 90 of them.
+    assert!((0.18..=0.22).contains(&cores.mean), "{cores:?}");
+    assert!(
+        cores.p95 <= 0.2 * 1.25,
+        "an interval of five periods holds at most six bursts: {cores:?}"
+    );
+    let throttling = capacity.throttling.expect("a quota was set");
+    assert!((80..=95).contains(&throttling.periods), "{throttling:?}");
+    assert!(throttling.share > 0.9, "{throttling:?}");
+    assert_eq!(capacity.runs_out[0].resource, "cpu_quota");
+    assert!(capacity.runs_out[0].exhausted);
+    assert!(capacity.headroom.as_ref().is_some_and(|h| h.cores < 0.0));
+    assert!(markdown_section(&capacity).contains("**Exhausted: CPU quota:"));
+}
+
+#[test]
+fn a_cgroup_that_goes_away_keeps_what_was_read() {
+    let burner = match Burner::with_limits(50, 64 << 20) {
+        Ok(burner) => burner,
+        Err(reason) => return skip("cgroup", &reason),
+    };
+    let mut gauges = Gauges::open(&[burner.pid()]);
+    gauges.read(0);
+    let mut used = 0;
+    let began = Instant::now();
+    while used < 20_000_000 {
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "the burner does not run"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+        let cpu = gauges.read(began.elapsed().as_nanos() as u64);
+        used = gauges.cgroup_cpu().expect("its own cgroup").cpu_ns;
+        assert!(cpu.service_cpu_ns >= used);
+    }
+    drop(burner);
+    gauges.read(began.elapsed().as_nanos() as u64);
+    assert!(gauges.cgroup_cpu().expect("its own cgroup").cpu_ns >= used);
+    let facts = gauges.finish();
+    assert_eq!(facts.limits.cpu_limit_cores, Some(0.5));
+    assert!(
+        facts.gaps.iter().any(|gap| gap.contains("was removed")),
+        "{:?}",
+        facts.gaps
+    );
+}
+
+#[test]
+fn a_hybrid_machine_gives_use_and_pressure_from_the_v2_directory() {
+    let burner = match Burner::in_hybrid_v2() {
+        Ok(burner) => burner,
+        Err(reason) => return skip("cgroup-hybrid", &reason),
+    };
+    let cgroup = Cgroup::of(burner.pid()).expect("the burner lives");
+    assert!(cgroup.is_own());
+    assert_eq!(cgroup.path(), burner.path());
+    let facts = record(burner.pid(), Duration::from_millis(1500));
+    assert_eq!(
+        (facts.scope.as_str(), facts.limits.cgroup_version),
+        ("cgroup", 2)
+    );
+    if facts.points[0].psi_cpu_some_us.is_some() {
+        assert_eq!(facts.psi_scope, "cgroup");
+    }
+    let (first, last) = (&facts.points[0], facts.points.last().expect("points"));
+    let used = last.service_cpu_ns - first.service_cpu_ns;
+    assert!(
+        used > 100_000_000,
+        "a burner without quota used {used} ns in 1.5 s"
+    );
+    assert!(
+        used <= last.at_ns - first.at_ns + 20_000_000,
+        "one thread, one CPU"
+    );
+    assert_eq!(facts.limits.cpu_limit_cores, None);
+}
+
+#[test]
+fn the_root_cgroup_is_no_service_boundary() {
+    let cgroup = match Cgroup::of(1) {
+        Ok(cgroup) => cgroup,
+        Err(error) => return skip("init", &error.to_string()),
+    };
+    let in_root = cgroup
+        .cpuacct
+        .as_ref()
+        .is_some_and(|place| place.path == "/");
+    if !in_root {
+        return skip("init-in-root", "PID 1 is in a cgroup of its own here");
+    }
+    let in_container = Host::inspect().initial_pid_namespace == Some(false);
+    if !in_container {
+        assert!(!cgroup.is_own());
+    }
+}

@@ -1,0 +1,4 @@
+//! One binary of integration tests, one file per promise to users.
+
+mod capacity;
+mod sandbox;
