@@ -6,3 +6,6 @@
 
 // The waist.
 pub mod profile;
+
+// The reading side.
+pub mod analysis;
