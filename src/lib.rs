@@ -9,3 +9,5 @@ pub mod profile;
 
 // The reading side.
 pub mod analysis;
+pub mod artifacts;
+pub mod render;

@@ -140,7 +140,14 @@ impl Metric {
             return None;
         }
         let mut text = match (self.value, &self.not_measured) {
-            (Some(value), _) => format!("`{}` is {value:.3}, {}", self.id, self.bound(value)),
+            (Some(value), _) => {
+                format!(
+                    "`{}` is {:.1} %, {}",
+                    self.id,
+                    floor_pct(value),
+                    self.bound(value)
+                )
+            }
             (None, Some(why)) => format!("`{}` was not measured: {why}", self.id),
             (None, None) => format!("`{}` was not measured", self.id),
         };
@@ -155,12 +162,18 @@ impl Metric {
     fn bound(&self, value: f64) -> String {
         let threshold = self.threshold.unwrap_or_default();
         if value < threshold {
-            return format!("below {threshold:.2}");
+            return format!("below {:.1} %", threshold * 100.0);
         }
         match self.id {
             // The mirror of the threshold above 1.
-            "cpu_time" => format!("above {:.2}", 2.0 - threshold),
-            _ => format!("above {threshold:.3}"),
+            "cpu_time" => format!("above {:.1} %", (2.0 - threshold) * 100.0),
+            _ => format!("above {:.1} %", threshold * 100.0),
         }
     }
+}
+
+/// Percent with one digit, rounded down: 94.96 must not read as 95.0 beside "below 95.0". The small addition keeps
+/// whole tenths that binary fractions cannot hold.
+fn floor_pct(share: f64) -> f64 {
+    (share * 1000.0 + 1e-9).floor() / 10.0
 }
