@@ -11,6 +11,7 @@ pub mod quality;
 pub mod self_total;
 pub mod split;
 pub mod stats;
+mod tally;
 mod weight;
 
 pub use quality::{Coverage, Thresholds, Verdict};
@@ -34,9 +35,10 @@ pub struct Analysis {
 
 impl Analysis {
     pub fn of(profile: &Profile, thresholds: &Thresholds) -> Analysis {
+        let hot = HotPaths::of(profile, HOT_PATHS);
         Analysis {
-            coverage: Coverage::of(profile, thresholds),
-            hot: HotPaths::of(profile, HOT_PATHS),
+            coverage: Coverage::with_hottest(profile, thresholds, hot.by_self.first()),
+            hot,
             threads: split::by_thread(profile),
             modules: split::by_module(profile),
         }

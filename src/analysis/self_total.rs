@@ -5,15 +5,16 @@
 //! inlined into another is a function of its own. Self weights of all functions add up to the weight of the profile.
 //! Text, rounding and escaping are the business of `render`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
-use super::names::{NameIx, Names};
+use super::names::NameIx;
 use super::stats::{Share, share_over_slices};
-use super::weight::{Measure, StackKey, Weight, by_stack, ratio};
-use crate::profile::{Profile, StackIx};
+use super::tally::Tally;
+use super::weight::{StackKey, Weight};
+use crate::profile::Profile;
 
 /// One call chain, and how much of everything ran in exactly it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Chain {
     /// Root to leaf; kernel functions with the suffix `_[k]`, as in folded stacks.
     pub names: Vec<String>,
@@ -55,269 +56,47 @@ impl HotPaths {
     /// The `limit` heaviest functions of each kind. Functions without weight are left out.
     pub fn of(profile: &Profile, limit: usize) -> HotPaths {
         let tally = Tally::of(profile);
-        let by_self = tally.heaviest(&tally.self_weights, limit);
-        let by_total = tally.heaviest(&tally.total_weights, limit);
+        let by_self = tally.heaviest(limit, |ix| tally.self_weight(ix));
+        let by_total = tally.heaviest(limit, |ix| tally.total_weight(ix));
         let series = Series::of(profile, &tally, &by_self, &by_total);
-        let rank = |chosen: &[NameIx], parts: &[Vec<f64>], kind| {
-            let paths = chosen.iter().zip(parts);
-            paths
-                .map(|(name, part)| tally.path(*name, series.share(part), kind))
-                .collect()
-        };
         HotPaths {
-            by_self: rank(&by_self, &series.by_self, Kind::BySelf),
-            by_total: rank(&by_total, &series.by_total, Kind::ByTotal),
-            functions: tally.total_weights.iter().filter(|w| w.ticks > 0).count(),
+            by_self: by_self
+                .iter()
+                .zip(&series.by_self)
+                .map(|(ix, part)| HotPath {
+                    line: tally.self_line(*ix),
+                    chain: tally.chain_to(*ix),
+                    ..path(&tally, *ix, series.share(part))
+                })
+                .collect(),
+            by_total: by_total
+                .iter()
+                .zip(&series.by_total)
+                .map(|(ix, part)| HotPath {
+                    line: tally.total_line(*ix),
+                    chain: tally.chain_through(*ix),
+                    ..path(&tally, *ix, series.share(part))
+                })
+                .collect(),
+            functions: tally.functions(),
             whole: tally.whole,
         }
     }
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
-    BySelf,
-    ByTotal,
-}
-
-/// A call chain by names instead of addresses: a node of a tree that grows from the root. Node 0 is the empty chain.
-#[derive(Clone, Copy, Default)]
-struct ChainNode {
-    parent: u32,
-    name: Option<NameIx>,
-    weight: Weight,
-}
-
-/// What a function's stacks add up to, and its leaf-most occurrence in each of them.
-struct StackFunctions {
-    leaf: Option<NameIx>,
-    /// Every function in the stack once, with the line of its leaf-most activation.
-    all: Vec<(NameIx, u32)>,
-}
-
-/// Weights of everything, by function.
-struct Tally {
-    measure: Measure,
-    names: Names,
-    whole: Weight,
-    self_weights: Vec<Weight>,
-    total_weights: Vec<Weight>,
-    self_lines: BTreeMap<(NameIx, u32), u64>,
-    total_lines: BTreeMap<(NameIx, u32), u64>,
-    functions_of: HashMap<StackKey, StackFunctions>,
-    chains: Vec<ChainNode>,
-}
-
-impl Tally {
-    fn of(profile: &Profile) -> Tally {
-        let stacks = by_stack(profile);
-        let mut names = Names::of(profile);
-        for key in stacks.keys() {
-            if let StackKey::NoFrames(end) = key {
-                names.no_frames(*end);
-            }
-        }
-        let mut tally = Tally {
-            measure: Measure::of(profile),
-            whole: Weight::default(),
-            self_weights: vec![Weight::default(); names.len()],
-            total_weights: vec![Weight::default(); names.len()],
-            self_lines: BTreeMap::new(),
-            total_lines: BTreeMap::new(),
-            functions_of: HashMap::with_capacity(stacks.len()),
-            chains: vec![ChainNode::default()],
-            names,
-        };
-        let mut chains = ChainBuilder::default();
-        // Per function the last stack that counted it, which makes "once per stack" cheap for deep recursion.
-        let mut counted = vec![usize::MAX; tally.names.len()];
-        for (number, (key, weight)) in stacks.into_iter().enumerate() {
-            let functions = tally.functions_in(profile, key, |name| {
-                std::mem::replace(&mut counted[name.0 as usize], number) != number
-            });
-            tally.add(&functions, weight);
-            let node = chains.node(profile, &mut tally, key);
-            tally.chains[node as usize].weight += weight;
-            tally.functions_of.insert(key, functions);
-        }
-        tally
-    }
-
-    fn functions_in(
-        &mut self,
-        profile: &Profile,
-        key: StackKey,
-        mut first: impl FnMut(NameIx) -> bool,
-    ) -> StackFunctions {
-        let mut all = Vec::new();
-        match key {
-            StackKey::NoFrames(end) => all.push((self.names.no_frames(end), 0)),
-            StackKey::Frames(stack) => {
-                for frame in profile.stacks.leaf_to_root(stack) {
-                    let here = self.names.at(frame).iter().copied();
-                    all.extend(here.filter(|(name, _)| first(*name)));
-                }
-            }
-        }
-        StackFunctions {
-            leaf: all.first().map(|(name, _)| *name),
-            all,
-        }
-    }
-
-    fn add(&mut self, functions: &StackFunctions, weight: Weight) {
-        self.whole += weight;
-        let read = self.measure.read(weight);
-        if let Some((leaf, line)) = functions.all.first() {
-            self.self_weights[leaf.0 as usize] += weight;
-            *self.self_lines.entry((*leaf, *line)).or_default() += read;
-        }
-        for (name, line) in &functions.all {
-            self.total_weights[name.0 as usize] += weight;
-            *self.total_lines.entry((*name, *line)).or_default() += read;
-        }
-    }
-
-    /// Heaviest first; equal weights by name, so that the order never depends on the order of recording.
-    fn heaviest(&self, weights: &[Weight], limit: usize) -> Vec<NameIx> {
-        let mut order: Vec<NameIx> = (0..weights.len() as u32)
-            .map(NameIx)
-            .filter(|ix| weights[ix.0 as usize].ticks > 0)
-            .collect();
-        order.sort_by(|a, b| {
-            let weight = |ix: &NameIx| self.measure.read(weights[ix.0 as usize]);
-            let label = |ix: &NameIx| {
-                let name = self.names.get(*ix);
-                (&name.name, &name.file, name.kernel)
-            };
-            weight(b).cmp(&weight(a)).then(label(a).cmp(&label(b)))
-        });
-        order.truncate(limit);
-        order
-    }
-
-    fn path(&self, ix: NameIx, share: Share, kind: Kind) -> HotPath {
-        let name = self.names.get(ix);
-        let (lines, chain) = match kind {
-            Kind::BySelf => (&self.self_lines, self.heaviest_chain(|leaf, _| leaf == ix)),
-            Kind::ByTotal => (
-                &self.total_lines,
-                self.heaviest_chain(|_, node| self.chain(node).any(|name| name == ix)),
-            ),
-        };
-        HotPath {
-            name: name.name.clone(),
-            kernel: name.kernel,
-            module: name.module.clone(),
-            file: name.file.clone(),
-            line: heaviest_line(lines, ix),
-            self_weight: self.self_weights[ix.0 as usize],
-            total_weight: self.total_weights[ix.0 as usize],
-            share,
-            chain,
-        }
-    }
-
-    /// The heaviest chain for which `wanted(leaf, node)` holds; of equals the one first recorded.
-    fn heaviest_chain(&self, wanted: impl Fn(NameIx, &ChainNode) -> bool) -> Chain {
-        let mut best: Option<&ChainNode> = None;
-        for node in &self.chains {
-            let weight = self.measure.read(node.weight);
-            let heavier = best.is_none_or(|b| weight > self.measure.read(b.weight));
-            // The walk to the root is the costly part, so it comes last.
-            if let Some(leaf) = node.name
-                && weight > 0
-                && heavier
-                && wanted(leaf, node)
-            {
-                best = Some(node);
-            }
-        }
-        let Some(best) = best else {
-            return Chain {
-                names: Vec::new(),
-                share: 0.0,
-            };
-        };
-        let mut names: Vec<String> = self.chain(best).map(|ix| self.label(ix)).collect();
-        names.reverse();
-        let whole = self.measure.read(self.whole);
-        Chain {
-            names,
-            share: ratio(self.measure.read(best.weight), whole),
-        }
-    }
-
-    /// Names from a chain's leaf to its root.
-    fn chain<'a>(&'a self, leaf: &'a ChainNode) -> impl Iterator<Item = NameIx> + 'a {
-        std::iter::successors(Some(leaf), |node| Some(&self.chains[node.parent as usize]))
-            .map_while(|node| node.name)
-    }
-
-    fn label(&self, ix: NameIx) -> String {
-        let name = self.names.get(ix);
-        match name.kernel {
-            true => format!("{}_[k]", name.name),
-            false => name.name.clone(),
-        }
-    }
-}
-
-fn heaviest_line(lines: &BTreeMap<(NameIx, u32), u64>, name: NameIx) -> u32 {
-    lines
-        .range((name, 1)..=(name, u32::MAX))
-        .max_by_key(|((_, line), weight)| (**weight, std::cmp::Reverse(*line)))
-        .map_or(0, |((_, line), _)| *line)
-}
-
-/// Grows the tree of chains; stacks that share callers share the work.
-#[derive(Default)]
-struct ChainBuilder {
-    children: HashMap<(u32, NameIx), u32>,
-    of_stack: HashMap<StackIx, u32>,
-}
-
-impl ChainBuilder {
-    fn node(&mut self, profile: &Profile, tally: &mut Tally, key: StackKey) -> u32 {
-        let stack = match key {
-            StackKey::Frames(stack) => stack,
-            StackKey::NoFrames(end) => {
-                let name = tally.names.no_frames(end);
-                return self.push(&mut tally.chains, 0, name);
-            }
-        };
-        // Up to the nearest caller that is known, then down again.
-        let mut unknown = Vec::new();
-        let mut at = stack;
-        let mut node = loop {
-            if at == StackIx::EMPTY {
-                break 0;
-            }
-            if let Some(node) = self.of_stack.get(&at) {
-                break *node;
-            }
-            unknown.push(at);
-            at = profile.stacks.caller(at);
-        };
-        for stack in unknown.into_iter().rev() {
-            if let Some(frame) = profile.stacks.leaf(stack) {
-                for (name, _) in tally.names.at(frame).iter().rev() {
-                    node = self.push(&mut tally.chains, node, *name);
-                }
-            }
-            self.of_stack.insert(stack, node);
-        }
-        node
-    }
-
-    fn push(&mut self, chains: &mut Vec<ChainNode>, parent: u32, name: NameIx) -> u32 {
-        *self.children.entry((parent, name)).or_insert_with(|| {
-            chains.push(ChainNode {
-                parent,
-                name: Some(name),
-                weight: Weight::default(),
-            });
-            chains.len() as u32 - 1
-        })
+/// What both rankings say of a function alike.
+fn path(tally: &Tally, ix: NameIx, share: Share) -> HotPath {
+    let name = tally.name(ix);
+    HotPath {
+        name: name.name.clone(),
+        kernel: name.kernel,
+        module: name.module.clone(),
+        file: name.file.clone(),
+        line: 0,
+        self_weight: tally.self_weight(ix),
+        total_weight: tally.total_weight(ix),
+        share,
+        chain: Chain::default(),
     }
 }
 
@@ -327,6 +106,12 @@ struct Series {
     ticks: u64,
     by_self: Vec<Vec<f64>>,
     by_total: Vec<Vec<f64>>,
+}
+
+/// Which of the chosen functions a stack counts for, as places in the two rankings.
+struct Members {
+    by_self: Option<usize>,
+    by_total: Vec<usize>,
 }
 
 impl Series {
@@ -339,27 +124,16 @@ impl Series {
             by_self: vec![vec![0.0; slices]; by_self.len()],
             by_total: vec![vec![0.0; slices]; by_total.len()],
         };
-        let place = |chosen: &[NameIx]| -> HashMap<NameIx, usize> {
-            chosen
-                .iter()
-                .enumerate()
-                .map(|(i, name)| (*name, i))
-                .collect()
-        };
-        let (self_place, total_place) = (place(by_self), place(by_total));
+        let members = members(profile, tally, by_self, by_total);
         for sample in &profile.samples {
             let slice = (sample.slice as usize).min(slices - 1);
             let weight = tally.measure.read(sample.into()) as f64;
             series.whole[slice] += weight;
-            let functions = &tally.functions_of[&StackKey::from(sample)];
-            if let Some(i) = functions.leaf.and_then(|leaf| self_place.get(&leaf)) {
-                series.by_self[*i][slice] += weight;
+            let members = &members[&StackKey::from(sample)];
+            if let Some(i) = members.by_self {
+                series.by_self[i][slice] += weight;
             }
-            for i in functions
-                .all
-                .iter()
-                .filter_map(|(name, _)| total_place.get(name))
-            {
+            for i in &members.by_total {
                 series.by_total[*i][slice] += weight;
             }
         }
@@ -369,6 +143,36 @@ impl Series {
     fn share(&self, part: &[f64]) -> Share {
         share_over_slices(part, &self.whole, self.ticks)
     }
+}
+
+fn members(
+    profile: &Profile,
+    tally: &Tally,
+    by_self: &[NameIx],
+    by_total: &[NameIx],
+) -> HashMap<StackKey, Members> {
+    let place = |chosen: &[NameIx]| -> HashMap<NameIx, usize> {
+        chosen
+            .iter()
+            .enumerate()
+            .map(|(i, name)| (*name, i))
+            .collect()
+    };
+    let (self_place, total_place) = (place(by_self), place(by_total));
+    let of = |key: StackKey| {
+        let mut by_total = Vec::new();
+        tally.each_function(profile, key, |name, _| {
+            by_total.extend(total_place.get(&name))
+        });
+        by_total.sort_unstable();
+        by_total.dedup();
+        let leaf = tally.leaf(profile, key);
+        Members {
+            by_self: leaf.and_then(|leaf| self_place.get(&leaf).copied()),
+            by_total,
+        }
+    };
+    tally.stacks().map(|key| (key, of(key))).collect()
 }
 
 #[cfg(test)]

@@ -61,14 +61,14 @@ pub fn code(text: &str) -> String {
 }
 
 /// A code span within a table cell. A bar would end the cell, and renderers disagree on how to escape one within code,
-/// so a text with a bar becomes an HTML element whose every special character is an entity.
+/// so a text with a bar becomes an HTML element in which everything that could be markup is an entity.
 pub fn code_cell(text: &str) -> String {
     if !text.contains('|') {
         return code(text);
     }
     let mut out = String::from("<code>");
     for c in visible(text).chars() {
-        if c.is_ascii_punctuation() {
+        if c.is_ascii_punctuation() && !matches!(c, '(' | ')' | ',' | ';' | '=' | '+' | '-' | '/') {
             out.push_str(&format!("&#{};", c as u32));
         } else {
             out.push(c);

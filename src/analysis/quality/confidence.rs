@@ -2,23 +2,26 @@
 
 use super::Hottest;
 use super::metric::Metric;
-use crate::analysis::self_total::HotPaths;
-use crate::profile::Profile;
+use crate::analysis::self_total::HotPath;
+use crate::profile::Recording;
 
 const ID: &str = "confidence";
 const UNIT: &str = "share, half-width of the 95 % interval";
 
 /// The metric's value is the half-width itself, so less is better. It counts for the verdict only with a `limit`;
 /// without one it is held against the precision the recording was asked for.
-pub(super) fn measure(profile: &Profile, limit: Option<f64>) -> (Metric, Option<Hottest>) {
-    let precision = limit.unwrap_or(profile.recording.precision);
+pub(super) fn measure(
+    recording: &Recording,
+    hottest: Option<&HotPath>,
+    limit: Option<f64>,
+) -> (Metric, Option<Hottest>) {
+    let precision = limit.unwrap_or(recording.precision);
     let threshold = (precision > 0.0).then_some(precision);
-    let hottest = HotPaths::of(profile, 1).by_self.into_iter().next();
     let hottest = hottest.map(|path| Hottest {
         needed_s: threshold
             .and_then(|precision| path.share.scale_for(precision))
-            .map(|scale| scale * profile.recording.duration_ns as f64 / 1e9),
-        name: path.name,
+            .map(|scale| scale * recording.duration_ns as f64 / 1e9),
+        name: path.name.clone(),
         share: path.share,
         precision,
     });
@@ -48,12 +51,14 @@ pub(super) fn measure(profile: &Profile, limit: Option<f64>) -> (Metric, Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::canned;
+    use crate::analysis::{HotPaths, canned};
 
     #[test]
     fn a_precision_that_was_missed_names_the_length_that_reaches_it() {
         let profile = canned::server();
-        let (metric, hottest) = measure(&profile, None);
+        let hot = HotPaths::of(&profile, 1);
+        let of = |limit| measure(&profile.recording, hot.by_self.first(), limit);
+        let (metric, hottest) = of(None);
         let hottest = hottest.expect("samples");
         let half_width = metric.value.expect("100 slices");
         assert!(
@@ -68,6 +73,6 @@ mod tests {
             "{needed_s} vs {by_root_n}"
         );
         assert!(metric.remedy.expect("missed").contains(" s"));
-        assert!(measure(&profile, Some(0.001)).0.gating);
+        assert!(of(Some(0.001)).0.gating);
     }
 }

@@ -25,6 +25,7 @@ mod time;
 
 pub use metric::{Metric, ModuleGap, Reason};
 
+use super::self_total::{HotPath, HotPaths};
 use super::stats::Share;
 use crate::profile::{Origin, Profile};
 
@@ -115,7 +116,18 @@ pub struct Coverage {
 
 impl Coverage {
     pub fn of(profile: &Profile, thresholds: &Thresholds) -> Coverage {
-        let (confidence, hottest) = confidence::measure(profile, thresholds.confidence);
+        let hot = HotPaths::of(profile, 1);
+        Coverage::with_hottest(profile, thresholds, hot.by_self.first())
+    }
+
+    /// The same where the hottest path by self time is already known.
+    pub fn with_hottest(
+        profile: &Profile,
+        thresholds: &Thresholds,
+        hottest: Option<&HotPath>,
+    ) -> Coverage {
+        let (confidence, hottest) =
+            confidence::measure(&profile.recording, hottest, thresholds.confidence);
         let (symbols, source_lines) =
             symbols::measure(profile, thresholds.symbols, thresholds.source_lines);
         let mut coverage = Coverage {
