@@ -16,5 +16,5 @@ mod root;
 pub use atomic::write_atomic;
 pub use error::ArtifactError;
 pub use name::slug;
-pub use publish::{Export, Extra, Published, publish};
+pub use publish::{Document, Export, Extra, Published, publish};
 pub use root::{ArtifactRoot, Locked};

@@ -12,11 +12,9 @@ use super::{ArtifactError, ArtifactRoot, document, slug};
 use crate::analysis::Analysis;
 use crate::profile::Profile;
 use crate::render::markdown::{Attachments, Link};
-use crate::render::{bottleneck, coverage, markdown};
+use crate::render::{self, bottleneck, coverage, markdown};
 
 const REPORT: &str = "profiling-report.md";
-const COVERAGE: &str = "coverage.json";
-const BOTTLENECKS: &str = "bottleneck-report.json";
 /// An export that exists is compared up to this size before another name is taken.
 const MAX_COMPARED_BYTES: u64 = 256 << 20;
 
@@ -28,11 +26,24 @@ pub struct Export {
     pub bytes: Vec<u8>,
 }
 
-/// What else goes into the report.
+/// One service's entry for a JSON document at the root of the artifacts.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// File name, e.g. `capacity-analysis.json`.
+    pub file: &'static str,
+    pub schema: &'static str,
+    pub version: u64,
+    /// An object with the service's name as `service`.
+    pub entry: Value,
+}
+
+/// What other rooms made of the recording.
 #[derive(Clone, Debug, Default)]
 pub struct Extra {
     /// Markdown made by the capacity analysis, without a heading.
     pub capacity_markdown: Option<String>,
+    /// Entries for further documents.
+    pub documents: Vec<Document>,
 }
 
 /// What was written.
@@ -66,7 +77,7 @@ pub fn publish(
     let mut exported = Vec::new();
     let mut attachments = Attachments {
         links: Vec::new(),
-        capacity: extra.capacity_markdown,
+        capacity: extra.capacity_markdown.clone(),
     };
     for export in exports {
         let path = write_export(&locked, &format!("{slug}-{recorded}"), export)?;
@@ -79,15 +90,23 @@ pub fn publish(
     }
 
     let mut published = Published::default();
-    let entry = coverage::entry(profile, &analysis.coverage);
-    let schema = (coverage::SCHEMA, coverage::SCHEMA_VERSION);
-    let entries = merge(&locked, COVERAGE, schema, entry, &stamp, &mut published)?;
-    let coverage_document = document::to_bytes(&coverage::document(entries.clone()));
-
-    let entry = bottleneck::entry(profile, analysis);
-    let schema = (bottleneck::SCHEMA, bottleneck::SCHEMA_VERSION);
-    let bottlenecks = merge(&locked, BOTTLENECKS, schema, entry, &stamp, &mut published)?;
-    let bottleneck_document = document::to_bytes(&bottleneck::document(bottlenecks));
+    let coverage = Document {
+        file: "coverage.json",
+        schema: coverage::SCHEMA,
+        version: coverage::SCHEMA_VERSION,
+        entry: coverage::entry(profile, &analysis.coverage),
+    };
+    let bottlenecks = Document {
+        file: "bottleneck-report.json",
+        schema: bottleneck::SCHEMA,
+        version: bottleneck::SCHEMA_VERSION,
+        entry: bottleneck::entry(profile, analysis),
+    };
+    let entries = merge(&locked, &coverage, &stamp, &mut published)?;
+    let mut documents = vec![(&coverage, entries.clone())];
+    for document in std::iter::once(&bottlenecks).chain(&extra.documents) {
+        documents.push((document, merge(&locked, document, &stamp, &mut published)?));
+    }
 
     let mut parts = existing_report(&locked, &stamp, &mut published)?;
     report::upsert(
@@ -97,11 +116,12 @@ pub fn publish(
     );
     let text = report::to_text(&parts, &overview(&parts, &entries));
 
-    published.files = vec![
-        locked.write(REPORT, text.as_bytes())?,
-        locked.write(COVERAGE, &coverage_document)?,
-        locked.write(BOTTLENECKS, &bottleneck_document)?,
-    ];
+    published.files.push(locked.write(REPORT, text.as_bytes())?);
+    for (document, entries) in documents {
+        let value = render::document(document.schema, document.version, entries);
+        let path = locked.write(document.file, format!("{value:#}\n").as_bytes())?;
+        published.files.push(path);
+    }
     published.files.extend(exported);
     Ok(published)
 }
@@ -126,25 +146,23 @@ fn write_export(
     Ok(path)
 }
 
-/// The entries of the document `file` with `entry` among them.
+/// The entries of the document on disk with the new one among them.
 fn merge(
     locked: &Locked<'_>,
-    file: &str,
-    (schema, version): (&str, u64),
-    entry: Value,
+    document: &Document,
     stamp: &str,
     published: &mut Published,
 ) -> Result<Vec<Value>, ArtifactError> {
-    let mut entries = match locked.read(file)? {
+    let entries = match locked.read(document.file)? {
         Existing::Missing => Some(Vec::new()),
-        Existing::Bytes(bytes) => document::entries(&bytes, schema, version),
+        Existing::Bytes(bytes) => document::entries(&bytes, document.schema, document.version),
         Existing::Unreadable => None,
     };
     if entries.is_none() {
-        set_aside(locked, file, stamp, published)?;
+        set_aside(locked, document.file, stamp, published)?;
     }
-    let mut entries = entries.take().unwrap_or_default();
-    document::upsert(&mut entries, entry);
+    let mut entries = entries.unwrap_or_default();
+    document::upsert(&mut entries, document.entry.clone());
     Ok(entries)
 }
 
@@ -212,6 +230,8 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
+    const COVERAGE: &str = "coverage.json";
+    const BOTTLENECKS: &str = "bottleneck-report.json";
     const NOW: u64 = 1_800_000_000_000_000_000;
 
     fn put(dir: &Path, profile: &Profile, svg: &str) -> Published {
@@ -257,6 +277,27 @@ mod tests {
         for file in published.files {
             assert!(file.is_file(), "{}", file.display());
         }
+    }
+
+    #[test]
+    fn documents_of_other_rooms_accumulate_too() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let root = ArtifactRoot::open(dir.path()).expect("writable");
+        let profile = canned::server();
+        let analysis = Analysis::of(&profile, &Thresholds::default());
+        for service in ["a", "b", "a"] {
+            let extra = Extra {
+                capacity_markdown: None,
+                documents: vec![Document {
+                    file: "capacity-analysis.json",
+                    schema: "perfprof.capacity-analysis",
+                    version: 1,
+                    entry: serde_json::json!({ "service": service }),
+                }],
+            };
+            publish(&root, &profile, &analysis, extra, &[], NOW).expect("written");
+        }
+        assert_eq!(services(dir.path(), "capacity-analysis.json"), ["a", "b"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `coverage.json`: the coverage metrics, one entry per service. Schema: `schemas/coverage.schema.json`.
 //!
-//! Out: the entry of one service, and the document around entries. Putting a new entry into an existing file is the
+//! Out: the entry of one service. Putting a new entry into an existing file is the
 //! business of `artifacts`.
 
 use serde::Serialize;
@@ -77,11 +77,6 @@ pub fn entry(profile: &Profile, coverage: &Coverage) -> Value {
     Value::Object(entry)
 }
 
-/// The document around entries made by [`entry`].
-pub fn document(services: Vec<Value>) -> Value {
-    json!({ "schema": SCHEMA, "schema_version": SCHEMA_VERSION, "services": services })
-}
-
 fn metric_entry(metric: &Metric) -> Value {
     let entry = MetricEntry {
         value: number(metric.value),
@@ -154,12 +149,13 @@ mod tests {
     use super::*;
     use crate::analysis::{Thresholds, canned};
     use crate::profile::{Accounting, Origin, ProfileBuilder, Recording};
+    use crate::render::document;
 
     const SCHEMA_TEXT: &str = include_str!("../../schemas/coverage.schema.json");
 
     fn document_of(profile: &Profile) -> Value {
         let coverage = Coverage::of(profile, &Thresholds::default());
-        document(vec![entry(profile, &coverage)])
+        document(SCHEMA, SCHEMA_VERSION, vec![entry(profile, &coverage)])
     }
 
     #[test]

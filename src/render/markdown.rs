@@ -20,6 +20,8 @@ const TOP: usize = 10;
 const TOP_SPLIT: usize = 12;
 /// To-do entries per metric.
 const TOP_GAPS: usize = 5;
+/// Nobody reads more.
+const MAX_WARNINGS: usize = 20;
 /// Gaps smaller than this are not worth anybody's time.
 const MIN_GAP: f64 = 0.001;
 const NAME_CHARS: usize = 72;
@@ -190,7 +192,7 @@ fn result(metric: &Metric) -> &'static str {
     match (metric.ok, metric.gating) {
         (Some(true), _) => "ok",
         (Some(false), true) => "**not ok**",
-        (Some(false), false) => "not reached, does not count",
+        (Some(false), false) => "missed, does not count",
         (None, true) => "**not measured**",
         (None, false) if metric.value.is_some() => "for information",
         (None, false) => "not measured",
@@ -269,11 +271,16 @@ fn hot_paths(profile: &Profile, analysis: &Analysis) -> String {
         Measure::CpuTime => "sampled CPU time",
         Measure::Ticks => "ticks",
     };
+    let cpu_only = match profile.recording.origin {
+        Origin::Perfprof => "; only time on a CPU is counted, waiting is not",
+        Origin::Foreign { .. } => "",
+    };
     let n = units::count(hot.whole.ticks);
     format!(
-        "### Hottest by self time\n\nShares are of the {of}, n = {n} ticks. {}\n\n{}\n### Hottest by total time\n\n\
+        "### Hottest by self time\n\nShares are of the {of}, n = {n} ticks{}. {}\n\n{}\n### Hottest by total time\n\n\
          A function's own time and that of everything it called, once per stack. The chain is the heaviest that runs \
          through it.\n\n{}",
+        cpu_only,
         how_sure(analysis),
         ranking(
             profile,
@@ -419,7 +426,7 @@ fn threads(profile: &Profile, threads: &[ThreadSplit]) -> String {
     let mut table = Table::new(&head);
     let name = |name: &str| match name {
         "" => "not sampled".to_owned(),
-        name => code_cell(name),
+        name => code_cell(&fit::middle(name, PATH_CHARS)),
     };
     for row in threads.iter().take(TOP_SPLIT) {
         table.row([
@@ -517,10 +524,16 @@ fn to_do(analysis: &Analysis) -> String {
             .take(TOP_GAPS);
         gaps.map(|gap| line(gap, what)).collect()
     };
+    let mut lines = coverage.source_lines.clone();
+    // Symbols and line tables come in the same package.
+    let nameless = &coverage.symbols.modules;
+    lines
+        .modules
+        .retain(|gap| nameless.iter().all(|other| other.module != gap.module));
     let list = [
         worth(&coverage.symbols, "of frames without a name"),
         worth(&coverage.stacks, "of stacks broke off there"),
-        worth(&coverage.source_lines, "of user frames without a line"),
+        worth(&lines, "of user frames without a line"),
     ]
     .concat();
     match list.is_empty() {
@@ -559,7 +572,7 @@ fn cost(profile: &Profile) -> String {
     if let (Some(run_ns), Some(runs)) = (cost.bpf_run_ns, cost.bpf_runs) {
         let mean = run_ns.checked_div(runs).unwrap_or(0);
         text.push_str(&format!(
-            " Its BPF programs ran {} times, {} on average, within the target's time.",
+            " Its BPF programs ran {} times, {} on average.",
             units::count(runs),
             units::duration_ns(mean)
         ));
@@ -573,9 +586,14 @@ fn warnings(profile: &Profile) -> String {
         .warnings
         .iter()
         .chain(&profile.accounting.gaps);
-    let list: String = all
+    let shown = all.clone().take(MAX_WARNINGS);
+    let mut list: String = shown
         .map(|warning| format!("- {}\n", prose(warning)))
         .collect();
+    let left_out = all.count().saturating_sub(MAX_WARNINGS);
+    if left_out > 0 {
+        list.push_str(&format!("- and {left_out} more\n"));
+    }
     match list.is_empty() {
         true => String::new(),
         false => format!("### Warnings\n\n{list}"),
@@ -596,10 +614,9 @@ fn reproduce(profile: &Profile) -> String {
         "### How to reproduce\n\n    {}\n\n",
         super::escape::visible(&recording.command)
     );
-    let kernel_stacks = if recording.kernel_stacks {
-        "with"
-    } else {
-        "without"
+    let kernel_stacks = match recording.kernel_stacks {
+        true => "recorded",
+        false => "not recorded",
     };
     let facts = [
         ("Event", because(&recording.event, &recording.event_reason)),

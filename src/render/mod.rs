@@ -10,3 +10,10 @@ pub mod markdown;
 mod table;
 pub mod terminal;
 pub mod units;
+
+use serde_json::{Value, json};
+
+/// A JSON document with one entry per service, as all documents of several services are.
+pub fn document(schema: &str, version: u64, services: Vec<Value>) -> Value {
+    json!({ "schema": schema, "schema_version": version, "services": services })
+}

@@ -51,7 +51,7 @@ fn remedy(module: &str, reason: &str) -> String {
             "the recursion is deeper than any profiler keeps; self time is still right".to_owned()
         }
         Some(Why::CopyTooShort) => {
-            "record with `--unwind dwarf`, or with `--unwind fp` if the target has frame pointers: neither copies the stack".to_owned()
+            "record with `--unwind fp` if the target has frame pointers: it copies no stack".to_owned()
         }
         Some(Why::NoUnwindInfo) => format!(
             "build `{module}` with `-fasynchronous-unwind-tables`, or with `-fno-omit-frame-pointer` and record with `--unwind fp`"
@@ -70,7 +70,7 @@ fn remedy(module: &str, reason: &str) -> String {
         }
         Some(Why::NotStated) => "record with perfprof".to_owned(),
         Some(Why::UnreadableStack | Why::BadFrame) | None => {
-            format!("try another `--unwind` method; `perfprof show rows {module}` shows the rules used")
+            format!("try another `--unwind` method on `{module}`")
         }
     }
 }

@@ -135,7 +135,7 @@ fn remedy(reason: Unresolved, module: &str, build_id: Option<BuildId>) -> String
         ),
         Unresolved::BadFile => format!("check `{module}` with `readelf -a`: it is damaged or no ELF file"),
         Unresolved::NoMapping => "record from the start with `perfprof record -- COMMAND`, so that every mapping is seen".to_owned(),
-        Unresolved::Jit => "let the runtime write `/tmp/perf-PID.map` (`node --perf-basic-prof`, `java -XX:+DumpPerfMapAtExit`, `python3 -X perf`)".to_owned(),
+        Unresolved::Jit => "let the runtime write `/tmp/perf-PID.map` (`node --perf-basic-prof`, `jcmd PID Compiler.perfmap`, `python3 -X perf`)".to_owned(),
         Unresolved::KernelHidden => "run `sysctl kernel.kptr_restrict=0`, or grant CAP_SYSLOG".to_owned(),
     }
 }
