@@ -8,7 +8,7 @@
 //! fresh evidence and comes out too narrow, often by a factor of two to five.
 //!
 //! **What is done instead** (batch means of a ratio estimator). The slices are put together to at most
-//! [`MAX_BLOCKS`] contiguous blocks. With `x` and `y` the part and the whole of each block, the share is
+//! `MAX_BLOCKS` contiguous blocks. With `x` and `y` the part and the whole of each block, the share is
 //! `p = Σx / Σy`, the residuals are `e = x - p·y`, and `Var(p) = B/(B-1) · Σe² / (Σy)²` (Cochran, *Sampling
 //! Techniques*, 3rd ed., §6.3). Two amendments, both of which can only widen the interval:
 //!
@@ -16,7 +16,7 @@
 //!   by `(1+r)/(1-r)` for the measured correlation `r` of neighbouring blocks, as if they were a first-order
 //!   autoregressive process (the adjustment of the Skart procedure, Tafazzoli and Wilson, 2011).
 //! - Blocks in which the target was idle carry no evidence. The degrees of freedom come from Kish's effective number of
-//!   blocks `(Σy)² / Σy²`, and below [`MIN_BLOCKS`] of these there is no interval at all rather than an invented one.
+//!   blocks `(Σy)² / Σy²`, and below `MIN_BLOCKS` of these there is no interval at all rather than an invented one.
 //!
 //! The result is united with Wilson's binomial interval for the number of ticks: slices cannot know a share better than
 //! the ticks they consist of, and a function that fell into no block but one would otherwise look certain.
