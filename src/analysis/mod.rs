@@ -1,0 +1,46 @@
+//! What a profile says, and how far it can be believed.
+//!
+//! In: a `&Profile` and the thresholds it is judged by. Out: values (rankings, splits, coverage metrics, a verdict), no
+//! text formats. Everything here is a pure function of the profile: the same profile gives the same values.
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+pub(crate) mod canned;
+mod names;
+pub mod quality;
+pub mod self_total;
+pub mod split;
+pub mod stats;
+mod tally;
+mod weight;
+
+pub use quality::{Coverage, Thresholds, Verdict};
+pub use self_total::{HotPath, HotPaths};
+pub use weight::{Measure, Weight};
+
+use crate::profile::Profile;
+use split::{ModuleSplit, ThreadSplit};
+
+/// The hottest paths kept: the report shows ten of each, machines get more.
+const HOT_PATHS: usize = 50;
+
+/// Everything the reports show, computed once.
+#[derive(Clone, Debug)]
+pub struct Analysis {
+    pub coverage: Coverage,
+    pub hot: HotPaths,
+    pub threads: Vec<ThreadSplit>,
+    pub modules: Vec<ModuleSplit>,
+}
+
+impl Analysis {
+    pub fn of(profile: &Profile, thresholds: &Thresholds) -> Analysis {
+        let hot = HotPaths::of(profile, HOT_PATHS);
+        Analysis {
+            coverage: Coverage::with_hottest(profile, thresholds, hot.by_self.first()),
+            hot,
+            threads: split::by_thread(profile),
+            modules: split::by_module(profile),
+        }
+    }
+}

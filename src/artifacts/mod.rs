@@ -1,0 +1,20 @@
+//! Where artifacts stand on disk, and how they get there without ever being half written or lost.
+//!
+//! In: bytes made by the reading side. Out: files under the artifact root, the documents at its top, exports in
+//! `diagnostics/`, manifests in `manifests/`. Several services accumulate in the same documents; a lock keeps two
+//! recordings that end at once from overwriting each other. Nothing here knows what a sample is.
+#![forbid(unsafe_code)]
+
+mod atomic;
+mod document;
+mod error;
+mod name;
+mod publish;
+mod report;
+mod root;
+
+pub use atomic::write_atomic;
+pub use error::ArtifactError;
+pub use name::slug;
+pub use publish::{Document, Export, Extra, Published, publish};
+pub use root::{ArtifactRoot, Locked};

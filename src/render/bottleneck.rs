@@ -1,0 +1,143 @@
+//! `bottleneck-report.json`: hot paths and wait causes, ranked, for machines. Schema:
+//! `schemas/bottleneck-report.schema.json`. Out: the entry of one service.
+
+use serde_json::{Value, json};
+
+use super::coverage::{head, number};
+use super::fit;
+use crate::analysis::{Analysis, HotPath, Measure};
+use crate::profile::{Origin, Profile};
+
+/// Value of the document's `schema`.
+pub const SCHEMA: &str = "perfprof.bottleneck-report";
+/// Raised when a reader of the former version would go wrong.
+pub const SCHEMA_VERSION: u64 = 1;
+
+/// Names of a call chain kept at each end; deep recursion would otherwise fill the file.
+const CHAIN_ENDS: usize = 100;
+/// Longer names are cut in the middle; the longest of real C++ templates fit.
+const NAME_CHARS: usize = 4096;
+
+/// One service's entry.
+pub fn entry(profile: &Profile, analysis: &Analysis) -> Value {
+    let mut entry = head(profile, &analysis.coverage.verdict);
+    let measure = match Measure::of(profile) {
+        Measure::CpuTime => "cpu_time",
+        Measure::Ticks => "ticks",
+    };
+    entry.insert("shares_of".to_owned(), json!(measure));
+    entry.insert("functions".to_owned(), json!(analysis.hot.functions));
+    entry.insert(
+        "hot_paths".to_owned(),
+        json!({
+            "by_self": ranked(&analysis.hot.by_self),
+            "by_total": ranked(&analysis.hot.by_total),
+        }),
+    );
+    let reason = match profile.recording.origin {
+        Origin::Perfprof => "only time on a CPU was recorded",
+        Origin::Foreign { .. } => "another tool recorded it, and does not say what its weights are",
+    };
+    entry.insert(
+        "waits".to_owned(),
+        json!({
+            "measured": false,
+            "reason": reason,
+            "causes": [],
+        }),
+    );
+    Value::Object(entry)
+}
+
+fn ranked(paths: &[HotPath]) -> Vec<Value> {
+    let ranks = paths.iter().enumerate();
+    ranks.map(|(i, path)| hot_path(i + 1, path)).collect()
+}
+
+fn name(name: &str) -> String {
+    fit::middle(name, NAME_CHARS)
+}
+
+fn hot_path(rank: usize, path: &HotPath) -> Value {
+    let (head, left_out, tail) = fit::ends(&path.chain.names, CHAIN_ENDS, CHAIN_ENDS);
+    let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    json!({
+        "rank": rank,
+        "function": name(&path.name),
+        "kernel": path.kernel,
+        "module": known(&path.module),
+        "file": known(&path.file),
+        "line": (path.line > 0).then_some(path.line),
+        "share": number(Some(path.share.value)),
+        "interval": path.share.interval,
+        "n": path.share.n,
+        "blocks": path.share.blocks,
+        "design_effect": number(path.share.design_effect),
+        "self_ticks": path.self_weight.ticks,
+        "self_cpu_ns": path.self_weight.cpu_ns,
+        "total_ticks": path.total_weight.ticks,
+        "total_cpu_ns": path.total_weight.cpu_ns,
+        "chain": head.iter().chain(tail).map(|link| name(link)).collect::<Vec<_>>(),
+        "chain_left_out": left_out,
+        "chain_share": number(Some(path.chain.share)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::{Thresholds, canned};
+    use crate::profile::{Accounting, ProfileBuilder, Recording};
+    use crate::render::coverage::validate;
+    use crate::render::document;
+
+    const SCHEMA_TEXT: &str = include_str!("../../schemas/bottleneck-report.schema.json");
+
+    fn document_of(profile: &Profile) -> Value {
+        document(
+            SCHEMA,
+            SCHEMA_VERSION,
+            vec![entry(
+                profile,
+                &Analysis::of(profile, &Thresholds::default()),
+            )],
+        )
+    }
+
+    #[test]
+    fn real_entries_conform_to_the_schema() {
+        let empty = ProfileBuilder::default().build(Recording::default(), Accounting::default());
+        let hostile = canned::named_server("x\"\u{1b}\n", ["a\0b", "</script>"]);
+        for profile in [canned::server(), canned::random(3), empty, hostile] {
+            validate(SCHEMA_TEXT, &document_of(&profile));
+        }
+    }
+
+    #[test]
+    fn endless_recursion_and_names_are_cut_and_counted() {
+        let mut profile = canned::server();
+        profile.functions[0].name = "x".repeat(1_000_000);
+        let mut analysis = Analysis::of(&profile, &Thresholds::default());
+        analysis.hot.by_self[0].chain.names = vec!["f".into(); 1000];
+        let document = document(SCHEMA, SCHEMA_VERSION, vec![entry(&profile, &analysis)]);
+        validate(SCHEMA_TEXT, &document);
+        let path = &document["services"][0]["hot_paths"]["by_self"][0];
+        assert_eq!(path["chain"].as_array().map(Vec::len), Some(2 * CHAIN_ENDS));
+        assert_eq!(path["chain_left_out"], 800);
+        assert!(document.to_string().len() < 300_000);
+    }
+
+    #[test]
+    fn the_ranking_is_that_of_the_profile() {
+        let document = document_of(&canned::server());
+        let by_self = &document["services"][0]["hot_paths"]["by_self"];
+        assert_eq!(by_self[0]["function"], "hash_step");
+        assert_eq!(by_self[0]["self_ticks"], canned::HASH_STEP_TICKS);
+        assert_eq!(
+            (&by_self[0]["file"], &by_self[0]["line"]),
+            (&json!("src/hash.c"), &json!(42))
+        );
+        assert!(by_self[0]["interval"]["low"].is_number());
+        assert_eq!(document["services"][0]["waits"]["measured"], false);
+    }
+}

@@ -1,0 +1,19 @@
+//! Formats that are only written, for people and machines. In: a profile and its analysis. Out: text or bytes; where
+//! they go is decided elsewhere. Output never depends on hash order, the clock or the machine it is made on.
+#![forbid(unsafe_code)]
+
+pub mod bottleneck;
+pub mod coverage;
+pub mod escape;
+mod fit;
+pub mod markdown;
+mod table;
+pub mod terminal;
+pub mod units;
+
+use serde_json::{Value, json};
+
+/// A JSON document with one entry per service, as all documents of several services are.
+pub fn document(schema: &str, version: u64, services: Vec<Value>) -> Value {
+    json!({ "schema": schema, "schema_version": version, "services": services })
+}
