@@ -6,3 +6,7 @@
 
 // The waist.
 pub mod profile;
+
+// The reading side.
+pub mod render;
+pub mod store;

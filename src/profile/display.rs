@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::{Frame, FrameKind, Line, Profile, Sample};
+use super::{Frame, FrameKind, Line, Profile, Sample, StackEnd, Why};
 
 /// What a frame of a displayed stack stands for; formats choose colours and marks by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,7 +29,7 @@ pub enum Role {
 /// One frame as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DisplayFrame<'a> {
-    /// Without the kernel suffix; [`fmt::Display`] adds it.
+    /// Never empty. Without the kernel suffix; [`fmt::Display`] adds it.
     pub name: Cow<'a, str>,
     pub role: Role,
     /// Source file, empty where unknown.
@@ -40,6 +40,9 @@ pub struct DisplayFrame<'a> {
 
 /// The mark of kernel frames in folded stacks, as flame graph tools know it.
 pub const KERNEL_SUFFIX: &str = "_[k]";
+
+/// What stands for an empty name.
+const UNNAMED: &str = "[unnamed]";
 
 impl fmt::Display for DisplayFrame<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,12 +55,36 @@ impl fmt::Display for DisplayFrame<'_> {
 }
 
 impl<'a> DisplayFrame<'a> {
-    fn named(name: impl Into<Cow<'a, str>>, role: Role) -> DisplayFrame<'a> {
+    fn named(name: &'a str, role: Role) -> DisplayFrame<'a> {
+        let name = match name.is_empty() {
+            true => UNNAMED,
+            false => name,
+        };
         DisplayFrame {
-            name: name.into(),
+            name: Cow::Borrowed(name),
             role,
             file: "",
             line: 0,
+        }
+    }
+
+    fn reason(name: String) -> DisplayFrame<'a> {
+        DisplayFrame {
+            name: Cow::Owned(name),
+            role: Role::Truncated,
+            file: "",
+            line: 0,
+        }
+    }
+}
+
+impl StackEnd {
+    /// The reason frame, where something is known to be missing. A stack of another tool that does not say so
+    /// ([`Why::NotStated`]) has none: a frame at the root of every stack would claim more than is known.
+    pub fn shown_reason_frame(self) -> Option<String> {
+        match self {
+            StackEnd::Truncated(Why::NotStated) => None,
+            end => end.reason_frame(),
         }
     }
 }
@@ -71,8 +98,8 @@ impl Profile {
         if per_thread {
             shown.push(DisplayFrame::named(&thread.name, Role::Thread));
         }
-        if let Some(reason) = sample.end.reason_frame() {
-            shown.push(DisplayFrame::named(reason, Role::Truncated));
+        if let Some(reason) = sample.end.shown_reason_frame() {
+            shown.push(DisplayFrame::reason(reason));
         }
         for ix in self.stacks.root_to_leaf(sample.stack) {
             let frame = self.frame(ix);
@@ -94,10 +121,9 @@ impl Profile {
             (FrameKind::User, None) => Role::User,
         };
         DisplayFrame {
-            name: Cow::Borrowed(&function.name),
-            role,
             file: &function.file,
             line: line.line,
+            ..DisplayFrame::named(&function.name, role)
         }
     }
 }
