@@ -26,7 +26,7 @@ impl BuildId {
     }
 
     pub fn from_hex(text: &str) -> Option<BuildId> {
-        if !text.is_ascii() || text.len() % 2 != 0 || text.len() > 40 {
+        if !text.is_ascii() || !text.len().is_multiple_of(2) || text.len() > 40 {
             return None;
         }
         let bytes: Option<Vec<u8>> = (0..text.len() / 2)

@@ -58,8 +58,8 @@ fn options<'a>(profile: &Profile) -> Options<'a> {
 
 fn title(profile: &Profile) -> String {
     match profile.recording.service.as_str() {
-        "" => "CPU time".into(),
-        service => format!("CPU time of {}", service.replace(char::is_control, "?")),
+        "" => "Flame graph".into(),
+        service => format!("Flame graph of {}", service.replace(char::is_control, "?")),
     }
 }
 
@@ -91,7 +91,7 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             grouped.push(',');
         }
         grouped.push(digit);
@@ -214,7 +214,7 @@ const LEGEND: [(Role, &str); 6] = [
 fn hues(role: Role) -> (Color, Color) {
     let [light, dark] = match role {
         Role::Process | Role::Thread => [[196, 226, 184], [170, 206, 156]],
-        Role::User => [[255, 184, 112], [243, 146, 84]],
+        Role::User => [[255, 196, 128], [240, 140, 80]],
         Role::Inlined => [[255, 236, 158], [247, 217, 110]],
         Role::Kernel => [[176, 208, 246], [138, 180, 234]],
         Role::Unresolved => [[226, 210, 194], [208, 188, 168]],
@@ -295,8 +295,12 @@ fn with_legend(svg: &str, names: &Names) -> String {
         );
         x += 17 + label.len() * LEGEND_CHAR_WIDTH + 20;
     }
-    format!("{body}<g id=\"legend\">{legend}</g></svg>")
+    format!("{body}<style>{STYLE}</style><g id=\"legend\">{legend}</g></svg>")
 }
+
+/// Thin lines between neighbours of one shade, and a search button that can be seen.
+const STYLE: &str =
+    "#frames > g:not(:hover) > rect { stroke:white; stroke-width:0.4; } #search { opacity:0.6; }";
 
 /// Pixels a character of the legend takes at most.
 const LEGEND_CHAR_WIDTH: usize = 8;

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
-use crate::profile::{DisplayFrame, Profile, Role, Sample, ThreadIx};
+use crate::profile::{DisplayFrame, Profile, Sample, ThreadIx};
 
 const SCHEMA: &str = "https://www.speedscope.app/file-format-schema.json";
 
@@ -22,20 +22,20 @@ struct File<'a> {
     name: &'a str,
     #[serde(rename = "activeProfileIndex")]
     active: usize,
-    shared: Shared,
+    shared: Shared<'a>,
     profiles: Vec<SampledProfile>,
 }
 
 #[derive(Serialize)]
-struct Shared {
-    frames: Vec<Frame>,
+struct Shared<'a> {
+    frames: Vec<Frame<'a>>,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, Serialize)]
-struct Frame {
+#[derive(Serialize)]
+struct Frame<'a> {
     name: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    file: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    file: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u32>,
 }
@@ -80,12 +80,12 @@ pub fn render(profile: &Profile) -> String {
     serde_json::to_string(&file).expect("plain data with text keys")
 }
 
-fn thread_profile(
-    profile: &Profile,
+fn thread_profile<'a>(
+    profile: &'a Profile,
     ix: ThreadIx,
     samples: &[&Sample],
     by_time: bool,
-    frames: &mut FrameTable,
+    frames: &mut FrameTable<'a>,
 ) -> SampledProfile {
     let thread = profile.thread(ix);
     let stacks = samples.iter().map(|sample| {
@@ -115,27 +115,30 @@ fn thread_profile(
     }
 }
 
-/// Frames by number, in order of appearance.
+/// Frames by number, in order of appearance: one for each name and file, so that a function is not torn apart by its
+/// lines. Its line is the lowest one seen, which is nearest to where the function begins.
 #[derive(Default)]
-struct FrameTable {
-    frames: Vec<Frame>,
-    index: HashMap<Frame, usize>,
+struct FrameTable<'a> {
+    frames: Vec<Frame<'a>>,
+    index: HashMap<(String, &'a str), usize>,
 }
 
-impl FrameTable {
-    fn intern(&mut self, shown: &DisplayFrame<'_>) -> usize {
-        let frame = Frame {
-            name: shown.to_string(),
-            file: shown.file.to_owned(),
-            // A line without its file would say nothing.
-            line: (shown.line > 0 && !shown.file.is_empty()).then_some(shown.line),
-        };
-        debug_assert!(shown.role != Role::Process || frame.line.is_none());
-        if let Some(ix) = self.index.get(&frame) {
+impl<'a> FrameTable<'a> {
+    fn intern(&mut self, shown: &DisplayFrame<'a>) -> usize {
+        // A line without its file would say nothing.
+        let line = (shown.line > 0 && !shown.file.is_empty()).then_some(shown.line);
+        let key = (shown.to_string(), shown.file);
+        if let Some(ix) = self.index.get(&key) {
+            let frame = &mut self.frames[*ix];
+            frame.line = [frame.line, line].into_iter().flatten().min();
             return *ix;
         }
-        self.frames.push(frame.clone());
-        self.index.insert(frame, self.frames.len() - 1);
+        self.frames.push(Frame {
+            name: key.0.clone(),
+            file: shown.file,
+            line,
+        });
+        self.index.insert(key, self.frames.len() - 1);
         self.frames.len() - 1
     }
 }
@@ -177,6 +180,8 @@ mod tests {
             (&mix["file"], &mix["line"]),
             (&"src/hash.rs".into(), &21.into())
         );
+        let hash: Vec<&Value> = frames.iter().filter(|f| f["name"] == "hash").collect();
+        assert_eq!((hash.len(), &hash[0]["line"]), (1, &7.into()));
         for p in profiles {
             for stack in p["samples"].as_array().expect("an array") {
                 let stack = stack.as_array().expect("an array");

@@ -249,7 +249,7 @@ fn split_count(line: usize, text: &str) -> Result<(&str, u64), DecodeError> {
 }
 
 /// Enough of `text` to find it by, with nothing a terminal would obey.
-fn excerpt(text: &str) -> String {
+pub(crate) fn excerpt(text: &str) -> String {
     text.chars().take(60).map(foldable).collect()
 }
 

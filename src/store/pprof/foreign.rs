@@ -8,6 +8,7 @@ use super::DecodeError;
 use super::label;
 use super::tables::{Parts, Row};
 use crate::profile::{Origin, Recording};
+use crate::store::folded::excerpt;
 
 /// Labels that matter, under the names tools give them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +70,9 @@ impl Columns {
             unit == "count" && (kind == "samples" || kind == "sample" || kind.ends_with("_sample"))
         });
         let Some(event) = time.map(|(i, _)| i).or(count) else {
-            let found = types.iter().map(|(kind, unit)| format!("`{kind}/{unit}`"));
+            let found = types
+                .iter()
+                .map(|(kind, unit)| format!("`{}/{}`", excerpt(kind), excerpt(unit)));
             let found = found.collect::<Vec<_>>().join(", ");
             return Err(DecodeError::NotCpu { found });
         };
@@ -133,7 +136,7 @@ pub(super) fn recording(
             .to_owned(),
     ];
     if columns.event != "cpu" && columns.time.is_some() {
-        let event = columns.event.escape_debug();
+        let event = excerpt(&columns.event);
         warnings.push(format!(
             "Its times are called \"{event}\" and may not be CPU time."
         ));

@@ -146,7 +146,7 @@ fn an_empty_stack_and_no_samples_at_all_survive() {
 }
 
 #[test]
-fn other_tools_sees_the_reason_frame_at_the_root() {
+fn other_tools_see_the_reason_frame_at_the_root() {
     let packed = encode(&canned());
     let bytes = unpack(&packed).expect("our own gzip");
     let text = String::from_utf8_lossy(&bytes);
@@ -314,38 +314,60 @@ fn walk(profile: &Profile) {
 #[test]
 fn damaged_files_are_errors_or_profiles_whose_indices_all_hold() {
     let mut random = Xorshift(0x9e37_79b9_7f4a_7c15);
-    let own = unpack(&encode(&canned()))
-        .expect("our own gzip")
-        .into_owned();
+    let packed = encode(&canned());
+    let own = unpack(&packed).expect("our own gzip").into_owned();
     let go = std::fs::read("fixtures/corpus/go-cpu.pb.gz").expect("a fixture");
     let go = unpack(&go).expect("gzip").into_owned();
-    let (mut read, mut refused) = (0, 0);
-    for round in 0..4000 {
-        let mut bytes = [&own, &go][round % 2].clone();
-        for _ in 0..=random.below(4) {
-            let at = random.below(bytes.len());
-            match random.below(4) {
-                0 => bytes.truncate(at + 1),
-                1 => bytes[at] ^= 1 << random.below(8),
-                2 => bytes[at] = random.below(256) as u8,
-                _ => drop(bytes.splice(at..at, [random.below(256) as u8])),
+    let folded = crate::store::folded::encode(&canned(), true).into_bytes();
+    for whole in [&own, &go, &packed, &folded] {
+        let (mut read, mut refused) = (0, 0);
+        for _ in 0..2000 {
+            let bytes = damaged(whole, &mut random);
+            match crate::store::from_bytes(&bytes, "damaged") {
+                Ok(profile) => {
+                    walk(&profile);
+                    // What was read can be written and read again.
+                    walk(&round_trip(&profile));
+                    read += 1;
+                }
+                Err(error) => {
+                    assert!(!error.to_string().is_empty());
+                    refused += 1;
+                }
             }
         }
-        match decode(&bytes, "damaged") {
-            Ok(profile) => {
-                walk(&profile);
-                // What was read can be written and read again.
-                walk(&round_trip(&profile));
-                read += 1;
-            }
-            Err(error) => {
-                assert!(!error.to_string().is_empty());
-                refused += 1;
-            }
+        assert!(read > 0 && refused > 20, "{read} read, {refused} refused");
+    }
+}
+
+fn damaged(whole: &[u8], random: &mut Xorshift) -> Vec<u8> {
+    let mut bytes = whole.to_vec();
+    for _ in 0..=random.below(4) {
+        let at = random.below(bytes.len());
+        match random.below(4) {
+            0 => bytes.truncate(at + 1),
+            1 => bytes[at] ^= 1 << random.below(8),
+            2 => bytes[at] = random.below(256) as u8,
+            _ => drop(bytes.splice(at..at, [random.below(256) as u8])),
         }
     }
-    assert!(
-        read > 100 && refused > 100,
-        "{read} read, {refused} refused"
-    );
+    bytes
+}
+
+#[test]
+fn a_profile_of_an_older_perfprof_lacks_fields_and_is_read() {
+    let bytes = unpack(&encode(&canned()))
+        .expect("our own gzip")
+        .into_owned();
+    let text = br#""stopped_by":"duration","#;
+    let at = bytes
+        .windows(text.len())
+        .position(|window| window == text)
+        .expect("present");
+    // Same length, so that no length in the file is wrong: the field is now one we do not know.
+    let mut older = bytes.clone();
+    older[at + 1..at + 11].copy_from_slice(b"newer_thing"[..10].as_ref());
+    let profile = decode(&older, "x").expect("readable");
+    assert_eq!(profile.recording.stopped_by, "");
+    assert_eq!(profile.recording.service, "shop");
 }

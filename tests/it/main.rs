@@ -1,0 +1,4 @@
+//! What perfprof promises its users, one file per promise.
+
+mod golden;
+mod interop;
