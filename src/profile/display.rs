@@ -6,6 +6,7 @@
 //! hold (semicolons, control characters) is that format's business, not this file's.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::{Frame, FrameKind, Line, Profile, Sample, StackEnd, Why};
@@ -112,6 +113,24 @@ impl Profile {
         shown
     }
 
+    /// One sample for each stack as [`Profile::display_stack`] shows it, with the weight of all that look the same; its
+    /// slice and thread are those of the first. Long recordings have many times more samples than stacks.
+    pub fn merged_samples(&self, per_thread: bool) -> Vec<Sample> {
+        let mut merged: BTreeMap<_, Sample> = BTreeMap::new();
+        for sample in &self.samples {
+            let thread = self.thread(sample.thread);
+            let name = per_thread.then_some(&thread.name);
+            merged
+                .entry((sample.stack, sample.end, &thread.process, name))
+                .and_modify(|all| {
+                    all.count += sample.count;
+                    all.cpu_ns += sample.cpu_ns;
+                })
+                .or_insert(*sample);
+        }
+        merged.into_values().collect()
+    }
+
     fn display_line(&self, frame: &Frame, line: &Line, inlined: bool) -> DisplayFrame<'_> {
         let function = self.function(line.function);
         let role = match (frame.kind, frame.unresolved) {
@@ -160,6 +179,19 @@ mod tests {
             "[truncated: no-unwind-info]",
             "libz.so.1+0x4f2"
         ]));
+    }
+
+    #[test]
+    fn merging_what_looks_the_same_loses_no_weight() {
+        let profile = canned();
+        let merged = profile.merged_samples(false);
+        assert_eq!(merged.len(), 5);
+        let count: u64 = merged.iter().map(|sample| sample.count).sum();
+        let cpu_ns: u64 = merged.iter().map(|sample| sample.cpu_ns).sum();
+        assert_eq!(
+            (count, cpu_ns),
+            (profile.total_count(), profile.total_cpu_ns())
+        );
     }
 
     #[test]

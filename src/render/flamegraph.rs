@@ -1,8 +1,8 @@
 //! The flame graph: one interactive SVG file that needs nothing else, drawn by inferno.
 //!
-//! In: a profile. Out: SVG whose widths are ticks. What code a box stands for can be told by its colour (see [`hues`]),
+//! In: a profile. Out: SVG whose widths are ticks. What code a box stands for can be told by its colour (see `hues`),
 //! named in a legend; within one hue the shade is a hash of the name, so a function keeps its colour in every graph.
-//! Names are escaped by inferno; what its line format would misread is replaced here first (see [`drawable`]).
+//! Names are escaped by inferno; what its line format would misread is replaced here first (see `drawable`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -28,8 +28,8 @@ pub fn render(profile: &Profile) -> Result<String, FlameGraphError> {
     }
     let mut names = Names::default();
     let mut stacks: BTreeMap<Vec<u32>, u64> = BTreeMap::new();
-    for sample in &profile.samples {
-        let stack = profile.display_stack(sample, false);
+    for sample in profile.merged_samples(false) {
+        let stack = profile.display_stack(&sample, false);
         let stack = stack.iter().map(|frame| names.intern(frame)).collect();
         *stacks.entry(stack).or_default() += sample.count;
     }

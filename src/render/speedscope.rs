@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
-use crate::profile::{DisplayFrame, Profile, Sample, ThreadIx};
+use crate::profile::{DisplayFrame, Profile, Sample, StackEnd, StackIx, ThreadIx};
 
 const SCHEMA: &str = "https://www.speedscope.app/file-format-schema.json";
 
@@ -88,10 +88,7 @@ fn thread_profile<'a>(
     frames: &mut FrameTable<'a>,
 ) -> SampledProfile {
     let thread = profile.thread(ix);
-    let stacks = samples.iter().map(|sample| {
-        let stack = profile.display_stack(sample, false);
-        stack.iter().map(|frame| frames.intern(frame)).collect()
-    });
+    let stacks = samples.iter().map(|sample| frames.stack(profile, sample));
     let samples_root_first = stacks.collect();
     let weights = samples.iter().map(|sample| match by_time {
         true => sample.cpu_ns,
@@ -121,9 +118,24 @@ fn thread_profile<'a>(
 struct FrameTable<'a> {
     frames: Vec<Frame<'a>>,
     index: HashMap<(String, &'a str), usize>,
+    /// Stacks seen before, by what they are shown from.
+    stacks: HashMap<(&'a str, StackIx, StackEnd), Vec<usize>>,
 }
 
 impl<'a> FrameTable<'a> {
+    /// The sample's stack, root first.
+    fn stack(&mut self, profile: &'a Profile, sample: &Sample) -> Vec<usize> {
+        let process = profile.thread(sample.thread).process.as_str();
+        let key = (process, sample.stack, sample.end);
+        if let Some(stack) = self.stacks.get(&key) {
+            return stack.clone();
+        }
+        let shown = profile.display_stack(sample, false);
+        let stack: Vec<usize> = shown.iter().map(|frame| self.intern(frame)).collect();
+        self.stacks.insert(key, stack.clone());
+        stack
+    }
+
     fn intern(&mut self, shown: &DisplayFrame<'a>) -> usize {
         // A line without its file would say nothing.
         let line = (shown.line > 0 && !shown.file.is_empty()).then_some(shown.line);

@@ -26,8 +26,8 @@ const MAX_DEPTH: usize = 1 << 16;
 /// All of `profile`'s stacks as folded lines; `per_thread` puts the thread's name second.
 pub fn encode(profile: &Profile, per_thread: bool) -> String {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    for sample in &profile.samples {
-        let stack = fold(&profile.display_stack(sample, per_thread));
+    for sample in profile.merged_samples(per_thread) {
+        let stack = fold(&profile.display_stack(&sample, per_thread));
         *counts.entry(stack).or_default() += sample.count;
     }
     let mut lines = String::new();

@@ -66,6 +66,8 @@ struct SampleReader<'p, 'a> {
     default_process: String,
     keys: HashMap<i64, LabelKey>,
     threads: HashMap<ThreadLabels, ThreadIx>,
+    /// The sample before: files that are in the order of stacks, as ours, repeat them often.
+    last_stack: Option<(Vec<u64>, StackIx, Option<StackEnd>)>,
     count: u64,
     cpu_ns: u64,
 }
@@ -92,6 +94,7 @@ impl<'p, 'a> SampleReader<'p, 'a> {
             default_process,
             keys: keys.collect(),
             threads: HashMap::new(),
+            last_stack: None,
             count: 0,
             cpu_ns: 0,
         };
@@ -212,6 +215,11 @@ impl<'p, 'a> SampleReader<'p, 'a> {
         row: Row,
         leaf_to_root: &[u64],
     ) -> Result<(StackIx, Option<StackEnd>), DecodeError> {
+        if let Some((ids, stack, end)) = &self.last_stack
+            && ids == leaf_to_root
+        {
+            return Ok((*stack, *end));
+        }
         let mut frames = Vec::with_capacity(leaf_to_root.len());
         let mut end = None;
         for (i, id) in leaf_to_root.iter().rev().enumerate() {
@@ -224,6 +232,7 @@ impl<'p, 'a> SampleReader<'p, 'a> {
         }
         let stack = self.tables.builder.stack(frames);
         limit("stacks", self.tables.builder.stack_nodes(), MAX_ROWS)?;
+        self.last_stack = Some((leaf_to_root.to_vec(), stack, end));
         Ok((stack, end))
     }
 }
