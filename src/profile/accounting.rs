@@ -23,6 +23,7 @@ pub struct CgroupCpu {
 /// Kernel-side facts of a recording. A figure that could not be had is `None` with the reason in
 /// [`Accounting::gaps`], never zero.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Accounting {
     /// Where `threads` came from, e.g. `schedstat at start and end, exits by BPF`.
     pub source: String,

@@ -96,6 +96,11 @@ impl ProfileBuilder {
         self.stacks.intern(root_to_leaf)
     }
 
+    /// Nodes of the stack tree so far, for readers of unknown files that must stay within bounds.
+    pub fn stack_nodes(&self) -> usize {
+        self.stacks.node_count()
+    }
+
     /// Adds `sample` to those equal in slice, thread, stack and end.
     pub fn sample(&mut self, sample: Sample) {
         let Sample {

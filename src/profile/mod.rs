@@ -13,6 +13,8 @@ mod accounting;
 mod addr;
 mod build_id;
 mod builder;
+mod canned;
+mod display;
 mod end;
 mod frame;
 mod mapping;
@@ -23,6 +25,9 @@ pub use accounting::{Accounting, CgroupCpu, ThreadCpu};
 pub use addr::{ElfAddr, FileOffset, FrameAddr, RuntimeAddr};
 pub use build_id::BuildId;
 pub use builder::ProfileBuilder;
+#[doc(hidden)]
+pub use canned::canned;
+pub use display::{DisplayFrame, KERNEL_SUFFIX, Role};
 pub use end::{StackEnd, Why};
 pub use frame::{Frame, FrameKind, Function, FunctionIx, Line, Unresolved};
 pub use mapping::{Mapping, MappingIx, MappingKind};

@@ -14,6 +14,7 @@ pub enum Origin {
 
 /// What perfprof itself used while recording.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SelfCost {
     /// User and system CPU time of the profiler process, nanoseconds.
     pub cpu_ns: u64,
@@ -28,6 +29,7 @@ pub struct SelfCost {
 
 /// The limits a service runs under, at the end of the recording.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LimitFacts {
     /// Cgroup path the limits were read from.
     pub cgroup: String,
@@ -47,6 +49,7 @@ pub struct LimitFacts {
 
 /// One reading of the gauges, about every 100 ms. Counters are as read (cumulative).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct CapacityPoint {
     /// Since the recording began, nanoseconds.
     pub at_ns: u64,
@@ -71,6 +74,7 @@ pub struct CapacityPoint {
 
 /// Everything the capacity analysis is computed from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct CapacityFacts {
     /// `cgroup`, `processes` or `node`: what `service_cpu_ns` covers.
     pub scope: String,
@@ -88,6 +92,7 @@ pub struct CapacityFacts {
 
 /// How, where and when the profile was recorded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Recording {
     pub origin: Origin,
     /// Name of the report's section.

@@ -74,6 +74,10 @@ impl StackTree {
         frames.into_iter()
     }
 
+    pub(super) fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
     fn node(&self, stack: StackIx) -> Option<Node> {
         let index = (stack.0 as usize).checked_sub(1)?;
         self.nodes.get(index).copied()

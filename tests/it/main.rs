@@ -1,4 +1,6 @@
-//! One binary of integration tests, one file per promise to users.
+//! What perfprof promises its users, one file per promise.
 
 mod capacity;
+mod golden;
+mod interop;
 mod sandbox;
