@@ -5,3 +5,4 @@ mod following;
 mod ground_truth;
 mod postgres;
 mod support;
+mod workloads;

@@ -36,12 +36,20 @@ impl Workload {
 
     /// Starts a program that speaks like a workload.
     pub(crate) fn start_program(program: &Path, args: &[&str]) -> Workload {
-        let mut child = Command::new(program)
-            .args(args)
+        Workload::spawn(Command::new(program).args(args))
+    }
+
+    /// Starts one that is to end by itself after so many seconds of wall-clock time.
+    pub(crate) fn start_with_lifetime(source: &str, seconds: u32) -> Workload {
+        Workload::spawn(Command::new(build(source)).env("WORKLOAD_SECONDS", seconds.to_string()))
+    }
+
+    fn spawn(command: &mut Command) -> Workload {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|e| panic!("failed to start `{}`: {e}", program.display()));
+            .unwrap_or_else(|e| panic!("failed to start {command:?}: {e}"));
         let stdout = child.stdout.take().expect("standard output is a pipe");
         let mut workload = Workload {
             child,
@@ -68,6 +76,11 @@ impl Workload {
     /// Asks for a stop and returns the truth the workload publishes, a JSON object.
     pub(crate) fn stop(mut self) -> serde_json::Value {
         self.signal(Signal::SIGTERM);
+        self.next_truth()
+    }
+
+    /// Reads the next line, which must be a truth.
+    pub(crate) fn next_truth(&mut self) -> serde_json::Value {
         let line = self.next_line();
         serde_json::from_str(&line).unwrap_or_else(|e| panic!("truth `{line}` is no JSON: {e}"))
     }
