@@ -111,7 +111,6 @@ fn run_tests() -> anyhow::Result<(anyhow::Result<()>, Tally, Vec<String>)> {
     let skip_log = target.join(format!("skipped-{}.log", std::process::id()));
     let mut child = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"])
         .env("PERFPROF_SKIP_LOG", &skip_log)
-        .env("RUST_BACKTRACE", "1")
         .stdout(Stdio::piped())
         .spawn()
         .context("failed to run `cargo test`")?;

@@ -36,6 +36,18 @@ pub(crate) fn wait_for_cpu(pid: u32, ns: u64) {
     });
 }
 
+/// CPU seconds the host has taken away from this machine since it started, all CPUs together. A thread's books leave
+/// them out, a sampling timer does not. Source: `proc_stat(5)`, `steal`, in USER_HZ, which is 100 wherever Linux runs.
+pub(crate) fn stolen_seconds() -> f64 {
+    let stat = fs::read_to_string("/proc/stat").expect("/proc/stat is readable");
+    let steal = stat
+        .lines()
+        .next()
+        .and_then(|line| line.split_whitespace().nth(8));
+    let ticks: u64 = steal.and_then(|text| text.parse().ok()).unwrap_or(0);
+    ticks as f64 / 100.0
+}
+
 /// The one-letter state of `/proc/PID/stat` (`Z` for a zombie); `None` when there is no such process.
 pub(crate) fn state(pid: u32) -> Option<char> {
     stat_fields(pid)?.first()?.chars().next()
