@@ -175,7 +175,7 @@ fn another_users_process_needs_a_privilege_that_is_named() {
     // The build folder may be closed to others, so `nobody` gets a copy.
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let program = folder.path().join("perfprof");
-    fs::copy(perfprof(), &program).expect("the program can be copied");
+    copy_program(perfprof(), &program);
     open_to_all(folder.path());
     let mut setpriv = Command::new("setpriv");
     setpriv
@@ -234,7 +234,7 @@ fn a_replaced_binary_is_not_named_after_its_successor() {
     let (folder, program) = own_copy("frame_pointer.c");
     let workload = Workload::start_program(&program, &[]);
     let successor = folder.path().join("successor");
-    fs::copy(build("deep_recursion.c"), &successor).expect("a program can be copied");
+    copy_program(&build("deep_recursion.c"), &successor);
     fs::rename(&successor, &program).expect("a program can be replaced");
     let folded = check_names_survive(&workload);
     for wrong in ["descend", "leaf_work"] {
@@ -305,8 +305,18 @@ fn own_copy(source: &str) -> (tempfile::TempDir, PathBuf) {
     let copy = folder
         .path()
         .join(original.file_name().expect("a program has a name"));
-    fs::copy(&original, &copy).expect("a program can be copied");
+    copy_program(&original, &copy);
     (folder, copy)
+}
+
+/// Copies by another process: a file this one has open for writing could be inherited by a child that another test
+/// starts at this moment, and then cannot be executed (ETXTBSY).
+fn copy_program(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg(from).arg(to).status();
+    assert!(
+        status.expect("`cp` can be run").success(),
+        "cp {from:?} {to:?}"
+    );
 }
 
 /// Cuts off symbols, debug information and section headers: all that the loader does not need.

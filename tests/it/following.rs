@@ -119,12 +119,18 @@ fn a_process_that_ends_midway_is_kept_and_the_other_goes_on() {
     if missing(&[Need::Perf]) {
         return;
     }
-    let short = Workload::start("short_lived.c", &["1500"]);
+    let mut short = Workload::start("short_lived.c", &["1500"]);
     let long = Workload::start("frame_pointer.c", &[]);
-    let finished = Record::pid(short.pid())
+    let mut recording = Record::pid(short.pid())
         .args(["--pid", &long.pid().to_string()])
-        .args(["-d", "4", "-F", "499"])
-        .run();
+        .args(["-F", "499"])
+        .start();
+    recording.wait_until_armed();
+    short.wait();
+    wait_for_cpu(long.pid(), 1_000_000_000);
+    assert!(!recording.has_ended(), "one target is still there");
+    recording.signal(Signal::SIGINT);
+    let finished = recording.wait();
     let folded = finished.assert_recorded().folded();
     assert!(
         folded.with("short_burn") > 100,
@@ -148,9 +154,8 @@ fn the_targets_exit_ends_the_recording_with_a_complete_report() {
     if missing(&[Need::Perf]) {
         return;
     }
-    let workload = Workload::start("short_lived.c", &["1500"]);
+    let mut workload = Workload::start("short_lived.c", &["1500"]);
     let recording = Record::pid(workload.pid()).args(["-F", "499"]).start();
-    let mut workload = workload;
     workload.wait();
     let finished = recording.wait();
     finished.assert_recorded();
