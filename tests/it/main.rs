@@ -1,6 +1,12 @@
 //! What perfprof promises its users, one file per promise.
 
+mod bad_input;
 mod capacity;
+mod following;
 mod golden;
+mod ground_truth;
 mod interop;
+mod postgres;
 mod sandbox;
+mod support;
+mod workloads;

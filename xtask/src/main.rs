@@ -1,1 +1,102 @@
-fn main() {}
+//! Chores of the repository: `cargo xtask <task>`. Each task is a module; this file chooses one.
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, bail};
+
+mod bench;
+// How a workload is built is known in one place, shared with the tests.
+#[path = "../../tests/it/support/compile.rs"]
+#[allow(unreachable_pub)]
+mod compile;
+mod demo;
+mod licences;
+mod measure;
+mod rust_code;
+mod setup;
+mod test;
+mod tidy;
+mod workload;
+
+const HELP: &str = "\
+Usage: cargo xtask <task>
+
+  setup      install what building needs, by apt; says what and why, does nothing when all is there
+             --tests: also what the tests need
+  demo       set up, build for release, record a built-in workload, print the path of the report
+  test       set up, check format, lints, tidiness and licences, run all tests; lists what was skipped
+  ci         test, and the documentation without warnings
+  bench [ROUNDS]
+             what recording costs the target and the recorder, beside `perf record` where that is installed
+  bless      run the tests and rewrite the golden files; review the diff like code
+  tidy       the rules of the house that no other tool checks
+  licences   every dependency's licence against xtask/licences.txt, offline
+
+Environment: PERFPROF_REQUIRE=perf,bpf,postgres,… (or `all`) makes a test fail instead of being skipped for such a need.";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match run(&args) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[&str]) -> anyhow::Result<ExitCode> {
+    match args {
+        ["setup"] => setup::run(&[setup::Purpose::Build])?,
+        ["setup", "--tests"] => setup::run(&[setup::Purpose::Build, setup::Purpose::Tests])?,
+        ["demo"] => return demo::run(),
+        ["test"] => test::run(test::Extent::Test)?,
+        ["ci"] => test::run(test::Extent::Ci)?,
+        ["bench"] => bench::run(bench::DEFAULT_ROUNDS)?,
+        ["bench", rounds] => bench::run(rounds.parse().context("ROUNDS is a number")?)?,
+        ["bless"] => test::bless()?,
+        ["tidy"] => tidy::run()?,
+        ["licences"] => licences::run()?,
+        [] | ["help" | "-h" | "--help", ..] | [_, "-h" | "--help"] => println!("{HELP}"),
+        _ => bail!("no task is called `{}`\n\n{HELP}", args.join(" ")),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where the repository stands.
+fn repository() -> &'static Path {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask)
+}
+
+/// Where cargo puts what it builds.
+fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| repository().join("target"), |dir| repository().join(dir))
+}
+
+/// `cargo` with these arguments, in the repository.
+fn cargo(args: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(args).current_dir(repository());
+    command
+}
+
+/// Runs a command to its end; an error when it cannot be run or says no.
+fn must_succeed(command: &mut Command) -> anyhow::Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command
+        .status()
+        .with_context(|| format!("failed to run `{program}`"))?;
+    if !status.success() {
+        let args: Vec<_> = command
+            .get_args()
+            .map(|arg| arg.to_string_lossy())
+            .collect();
+        bail!("`{program} {}` ended with {status}", args.join(" "));
+    }
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! Turns a workload's source into a program: the first line of the source names the compiler and its flags
+//! (`// build: gcc -O2 …`). Used by the tests and by `cargo xtask demo`, so it needs nothing but `std`.
+//!
+//! In: a source in `fixtures/workloads`. Out: the path of a program, made once per content of source, header and
+//! recipe, also when several tests ask for it at the same time.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs, process, thread};
+
+/// Compiles `source` below `out_dir`; a message with the compiler's own words when that fails.
+///
+/// The program stands alone in a folder named by the content's hash, under the source's name without extension, since
+/// that is the command name a profile shows.
+pub(crate) fn compile(source: &Path, out_dir: &Path) -> Result<PathBuf, String> {
+    let text = read(source)?;
+    let header = source.with_file_name("workload.h");
+    let recipe = recipe(&text).ok_or_else(|| {
+        format!(
+            "`{}` does not begin with `// build: COMPILER FLAGS`",
+            source.display()
+        )
+    })?;
+    let stem = source
+        .file_stem()
+        .ok_or_else(|| format!("`{}` has no name", source.display()))?;
+    let mut hasher = DefaultHasher::new();
+    (source.file_name(), &text, read(&header)?).hash(&mut hasher);
+    let folder = out_dir.join(format!("{:016x}", hasher.finish()));
+    let program = folder.join(stem);
+    if program.exists() {
+        return Ok(program);
+    }
+    fs::create_dir_all(&folder)
+        .map_err(|e| format!("failed to create `{}`: {e}", folder.display()))?;
+
+    // Made aside and renamed: whoever sees the program sees all of it.
+    let aside = folder.join(format!(
+        "aside-{}-{:?}",
+        process::id(),
+        thread::current().id()
+    ));
+    let made = Command::new(recipe[0])
+        .arg(source)
+        .args(&recipe[1..])
+        .arg("-o")
+        .arg(&aside)
+        .output()
+        .map_err(|e| format!("failed to run `{}`: {e}", recipe[0]))?;
+    if !made.status.success() {
+        let words = String::from_utf8_lossy(&made.stderr);
+        return Err(format!(
+            "`{}` refused `{}`:\n{words}",
+            recipe[0],
+            source.display()
+        ));
+    }
+    fs::rename(&aside, &program)
+        .map_err(|e| format!("failed to name `{}`: {e}", program.display()))?;
+    Ok(program)
+}
+
+/// The compiler and flags of a source's first line; `None` when it names none.
+pub(crate) fn recipe(text: &str) -> Option<Vec<&str>> {
+    let line = text.lines().next()?.strip_prefix("// build:")?;
+    let words: Vec<&str> = line.split_whitespace().collect();
+    (!words.is_empty()).then_some(words)
+}
+
+/// Whether `program` can be run by its bare name.
+pub(crate) fn on_path(program: &str) -> bool {
+    env::var_os("PATH")
+        .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|e| format!("failed to read `{}`: {e}", path.display()))
+}

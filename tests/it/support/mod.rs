@@ -1,0 +1,15 @@
+//! What the tests stand on: workloads with a known truth, recordings of them, and an honest way to skip.
+
+pub(crate) mod compile;
+pub(crate) mod folded;
+pub(crate) mod need;
+pub(crate) mod postgres;
+pub(crate) mod proc;
+pub(crate) mod recording;
+pub(crate) mod workload;
+
+pub(crate) use folded::Folded;
+pub(crate) use need::{Need, missing};
+pub(crate) use postgres::Postgres;
+pub(crate) use recording::Record;
+pub(crate) use workload::{Workload, build};

@@ -1,0 +1,117 @@
+//! A running workload: built once, started, waited for until it is ready, killed when dropped.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::compile::compile;
+
+/// Where the repository stands.
+pub(crate) fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The compiled program of `fixtures/workloads/<source>`.
+pub(crate) fn build(source: &str) -> PathBuf {
+    let source = repository().join("fixtures/workloads").join(source);
+    let out_dir = repository().join("target/workloads");
+    compile(&source, &out_dir).unwrap_or_else(|message| panic!("{message}"))
+}
+
+/// A process that says on standard output what it does, one line at a time.
+#[derive(Debug)]
+pub(crate) struct Workload {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Workload {
+    /// Builds `source`, starts it and waits for its `ready`.
+    pub(crate) fn start(source: &str, args: &[&str]) -> Workload {
+        Workload::start_program(&build(source), args)
+    }
+
+    /// Starts a program that speaks like a workload.
+    pub(crate) fn start_program(program: &Path, args: &[&str]) -> Workload {
+        Workload::spawn(Command::new(program).args(args))
+    }
+
+    /// Starts one that is to end by itself after so many seconds of wall-clock time.
+    pub(crate) fn start_with_lifetime(source: &str, seconds: u32) -> Workload {
+        Workload::spawn(Command::new(build(source)).env("WORKLOAD_SECONDS", seconds.to_string()))
+    }
+
+    fn spawn(command: &mut Command) -> Workload {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("failed to start {command:?}: {e}"));
+        let stdout = child.stdout.take().expect("standard output is a pipe");
+        let mut workload = Workload {
+            child,
+            stdout: BufReader::new(stdout),
+        };
+        workload.expect_line("ready");
+        workload
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid() as i32), signal).expect("an unreaped child can be signalled");
+    }
+
+    /// Reads the next line, which must be `expected`.
+    pub(crate) fn expect_line(&mut self, expected: &str) {
+        let line = self.next_line();
+        assert_eq!(line.trim_end(), expected, "what the workload says");
+    }
+
+    /// Asks for a stop and returns the truth the workload publishes, a JSON object.
+    pub(crate) fn stop(mut self) -> serde_json::Value {
+        self.signal(Signal::SIGTERM);
+        self.next_truth()
+    }
+
+    /// Reads the next line, which must be a truth.
+    pub(crate) fn next_truth(&mut self) -> serde_json::Value {
+        let line = self.next_line();
+        serde_json::from_str(&line).unwrap_or_else(|e| panic!("truth `{line}` is no JSON: {e}"))
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) fn wait(&mut self) {
+        self.child.wait().expect("a child can be waited for");
+    }
+
+    fn next_line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout
+            .read_line(&mut line)
+            .expect("a pipe can be read");
+        line
+    }
+}
+
+impl Drop for Workload {
+    fn drop(&mut self) {
+        // Both fail only when the process is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sum of one figure over all threads of a workload's truth.
+pub(crate) fn truth_sum(truth: &serde_json::Value, figure: &str) -> u64 {
+    let threads = truth["threads"].as_array().expect("truth has threads");
+    let figures = threads.iter().map(|thread| thread[figure].as_u64());
+    figures
+        .map(|value| value.unwrap_or_else(|| panic!("truth without `{figure}`: {truth}")))
+        .sum()
+}

@@ -1,0 +1,277 @@
+//! What building and testing need beyond Rust and a C compiler, installed by apt where it is missing.
+//!
+//! A need is met by what is used (a program that runs, a header that compiles), not by a package's name, so that
+//! other ways of installing it count. Nothing is done when nothing is missing.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::{env, fs};
+
+use anyhow::{Context, bail};
+
+use crate::compile::on_path;
+use crate::must_succeed;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Build,
+    Tests,
+}
+
+struct Need {
+    purpose: Purpose,
+    /// What is looked for, for people.
+    what: &'static str,
+    why: &'static str,
+    /// Debian packages that bring it.
+    packages: &'static [&'static str],
+    is_met: fn() -> bool,
+}
+
+const NEEDS: &[Need] = &[
+    Need {
+        purpose: Purpose::Build,
+        what: "cc",
+        why: "links Rust programs and builds libbpf",
+        packages: &["gcc", "libc6-dev"],
+        is_met: || on_path("cc"),
+    },
+    Need {
+        purpose: Purpose::Build,
+        what: "clang with the BPF target",
+        why: "compiles the programs that run inside the kernel",
+        packages: &["clang"],
+        is_met: || compiles("clang", &["--target=bpf", "-S", "-o", "-"], "int x;"),
+    },
+    Need {
+        purpose: Purpose::Build,
+        what: "libelf and zlib with headers",
+        why: "libbpf reads its object files with them",
+        packages: &["libelf-dev", "zlib1g-dev"],
+        is_met: links_with_libelf,
+    },
+    Need {
+        purpose: Purpose::Build,
+        what: "pkg-config",
+        why: "finds those libraries",
+        packages: &["pkg-config"],
+        is_met: || on_path("pkg-config"),
+    },
+    Need {
+        purpose: Purpose::Build,
+        what: "make",
+        why: "builds libbpf",
+        packages: &["make"],
+        is_met: || on_path("make"),
+    },
+    Need {
+        purpose: Purpose::Build,
+        what: "g++",
+        why: "compiles the demo's workload",
+        packages: &["g++"],
+        is_met: || compiles("g++", &["-fsyntax-only"], "#include <string>\n"),
+    },
+    Need {
+        purpose: Purpose::Tests,
+        what: "PostgreSQL server and pgbench",
+        why: "the tests record a real server under load (Debian's package also starts a server of its own; the tests \
+              do not use that one)",
+        packages: &["postgresql", "postgresql-contrib"],
+        is_met: has_postgres,
+    },
+    Need {
+        purpose: Purpose::Tests,
+        what: "go",
+        why: "`go tool pprof` must read what perfprof writes",
+        packages: &["golang-go"],
+        is_met: || on_path("go"),
+    },
+];
+
+/// How apt can be run here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Apt {
+    Direct,
+    Sudo,
+    NotPermitted,
+    Absent,
+}
+
+/// Installs what is missing for these purposes; an error that says what to do when that is not possible.
+pub(crate) fn run(purposes: &[Purpose]) -> anyhow::Result<()> {
+    let unmet = unmet(purposes);
+    if unmet.is_empty() {
+        println!("setup: everything is there");
+        return Ok(());
+    }
+    for need in &unmet {
+        let packages = need.packages.join(" ");
+        println!(
+            "setup: {} is missing: {} (package {packages})",
+            need.what, need.why
+        );
+    }
+    let packages: Vec<&str> = unmet
+        .iter()
+        .flat_map(|need| need.packages)
+        .copied()
+        .collect();
+    let commands = install_commands(&packages, apt_here())?;
+    for words in commands {
+        println!("setup: {}", words.join(" "));
+        must_succeed(Command::new(words[0]).args(&words[1..]))?;
+    }
+    let still: Vec<&str> = self::unmet(purposes).iter().map(|need| need.what).collect();
+    if !still.is_empty() {
+        bail!(
+            "installed {}, and still missing: {}",
+            packages.join(" "),
+            still.join(", ")
+        );
+    }
+    Ok(())
+}
+
+fn unmet(purposes: &[Purpose]) -> Vec<&'static Need> {
+    let asked = NEEDS.iter().filter(|need| purposes.contains(&need.purpose));
+    asked.filter(|need| !(need.is_met)()).collect()
+}
+
+/// The commands that install `packages`.
+fn install_commands<'a>(packages: &[&'a str], apt: Apt) -> anyhow::Result<Vec<Vec<&'a str>>> {
+    let list = packages.join(" ");
+    let prefix: &[&str] = match apt {
+        Apt::Direct => &["env"],
+        Apt::Sudo => &["sudo", "env"],
+        Apt::NotPermitted => {
+            bail!("not permitted to install packages\nhint: run as root: apt-get install {list}")
+        }
+        Apt::Absent => {
+            bail!("there is no apt-get here\nhint: install what these Debian packages hold: {list}")
+        }
+    };
+    let quiet = "DEBIAN_FRONTEND=noninteractive";
+    let command = |rest: &[&'a str]| [prefix, &[quiet, "apt-get"], rest].concat();
+    let install = [&["install", "-y", "--no-install-recommends"], packages].concat();
+    Ok(vec![command(&["update"]), command(&install)])
+}
+
+fn apt_here() -> Apt {
+    match (on_path("apt-get"), is_root(), on_path("sudo")) {
+        (false, _, _) => Apt::Absent,
+        (true, true, _) => Apt::Direct,
+        (true, false, true) => Apt::Sudo,
+        (true, false, false) => Apt::NotPermitted,
+    }
+}
+
+pub(crate) fn is_root() -> bool {
+    // Fields of `Uid:` are real, effective, saved, file system; proc_pid_status(5).
+    fs::read_to_string("/proc/self/status").is_ok_and(|status| {
+        let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+        ids.and_then(|ids| ids.split_whitespace().nth(1)) == Some("0")
+    })
+}
+
+/// Whether `compiler` accepts `source` from standard input.
+fn compiles(compiler: &str, args: &[&str], source: &str) -> bool {
+    let language = if compiler == "g++" { "c++" } else { "c" };
+    let child = Command::new(compiler)
+        .args(["-x", language])
+        .args(args)
+        .arg("-")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(mut child) = child else { return false };
+    if let Some(mut stdin) = child.stdin.take() {
+        // A compiler that does not even read has failed; its status says so.
+        let _ = stdin.write_all(source.as_bytes());
+    }
+    child.wait().is_ok_and(|status| status.success())
+}
+
+fn links_with_libelf() -> bool {
+    let program = env::temp_dir().join(format!("perfprof-setup-{}", std::process::id()));
+    let source = "#include <libelf.h>\n#include <zlib.h>\n\
+                  int main(void) { return elf_version(EV_CURRENT) == EV_NONE || !zlibVersion(); }\n";
+    let libraries = ["-Wl,--no-as-needed", "-lelf", "-lz", "-o"];
+    let output = program.to_string_lossy();
+    let linked = compiles("cc", &[&libraries[..], &[&*output]].concat(), source);
+    let _ = fs::remove_file(&program); // there only when it could be linked
+    linked
+}
+
+fn has_postgres() -> bool {
+    let debian = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let debian = debian.map(|version| version.path().join("bin"));
+    let has = |folder: &Path, program: &str| folder.join(program).is_file();
+    let server = debian
+        .into_iter()
+        .any(|folder| has(&folder, "postgres") && has(&folder, "initdb"));
+    (server || on_path("postgres") && on_path("initdb")) && on_path("pgbench")
+}
+
+/// Installs what the tests need where that is possible; where not, says so and goes on: they will be skipped by name.
+pub(crate) fn run_for_tests() -> anyhow::Result<()> {
+    run(&[Purpose::Build]).context("what building needs could not be set up")?;
+    if let Err(error) = run(&[Purpose::Tests]) {
+        eprintln!("warning: {error:#}\nwarning: tests that need it will be skipped");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_installs_directly_and_others_by_sudo() {
+        let direct = install_commands(&["clang", "make"], Apt::Direct).expect("possible");
+        let words: Vec<String> = direct.iter().map(|words| words.join(" ")).collect();
+        assert_eq!(
+            words,
+            [
+                "env DEBIAN_FRONTEND=noninteractive apt-get update",
+                "env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends clang make"
+            ]
+        );
+        let sudo = install_commands(&["clang"], Apt::Sudo).expect("possible");
+        assert!(sudo.iter().all(|words| words[..2] == ["sudo", "env"]));
+    }
+
+    #[test]
+    fn without_apt_or_privileges_the_error_names_the_packages() {
+        for apt in [Apt::NotPermitted, Apt::Absent] {
+            let error = install_commands(&["clang", "libelf-dev"], apt).expect_err("not possible");
+            assert!(error.to_string().contains("clang libelf-dev"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_compiler_is_judged_by_what_it_accepts() {
+        assert!(compiles("cc", &["-fsyntax-only"], "int x;"));
+        assert!(!compiles(
+            "cc",
+            &["-fsyntax-only"],
+            "#include <no/such/header.h>\n"
+        ));
+        assert!(!compiles("no-such-compiler", &[], "int x;"));
+    }
+
+    #[test]
+    fn every_need_names_a_package_and_a_reason() {
+        for need in NEEDS {
+            assert!(
+                !need.packages.is_empty() && !need.why.is_empty(),
+                "{}",
+                need.what
+            );
+        }
+    }
+}
