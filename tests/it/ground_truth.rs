@@ -9,8 +9,14 @@ use crate::support::{Need, Record, Workload, build, missing};
 /// Fewer samples than this make a tolerance that proves nothing.
 const ENOUGH_SAMPLES: u64 = 1000;
 
-/// How far total CPU time may be off: the coverage threshold itself. What the host steals meanwhile comes on top.
+/// How far total CPU time may be off: the coverage threshold itself. What the host steals meanwhile and what switching
+/// costs come on top.
 const TOTAL_TOLERANCE: f64 = 0.05;
+
+/// A perf event's clock also runs while the scheduler switches, which no thread's books carry. `perf stat -e cpu-clock`
+/// beside a busy PostgreSQL counted 10 to 13 µs more a switch than the thread's own clock (kernel 6.18, virtual
+/// machine, 2 500 to 13 000 switches in 2 s); this is a little more.
+const SWITCH_SECONDS: f64 = 20e-6;
 
 /// Records a two-function workload and holds the split against the program's own books.
 fn check_split(source: &str, args: &[&str], how: &[&str]) {
@@ -178,8 +184,14 @@ fn per_thread_output_tells_the_threads_apart() {
     }
 }
 
-/// CPU seconds that the samples of a program's whole life at `hz` stand for, and those the program counted itself.
-fn found_and_used(hz: u32) -> (f64, f64) {
+/// What the samples of a program's whole life stand for, beside the program's own books.
+struct WholeLife {
+    found_seconds: f64,
+    used_seconds: f64,
+    switches: f64,
+}
+
+fn record_whole_life(hz: u32) -> WholeLife {
     let record = Record::new().args(["-F", &hz.to_string()]);
     let truth_file = record.folder().join("truth.json");
     let finished = record
@@ -189,8 +201,12 @@ fn found_and_used(hz: u32) -> (f64, f64) {
     finished.assert_recorded();
     let truth = std::fs::read(&truth_file).expect("the workload wrote its truth");
     let truth: serde_json::Value = serde_json::from_slice(&truth).expect("the truth is JSON");
-    let used = truth["total"].as_u64().expect("a total") as f64 / 1e9;
-    (finished.folded().total() as f64 / f64::from(hz), used)
+    let figure = |name: &str| truth[name].as_f64().expect("the truth has this figure");
+    WholeLife {
+        found_seconds: finished.folded().total() as f64 / f64::from(hz),
+        used_seconds: figure("total") / 1e9,
+        switches: figure("switches"),
+    }
 }
 
 #[test]
@@ -200,11 +216,16 @@ fn total_cpu_time_is_true_and_does_not_depend_on_the_rate() {
     }
     for hz in [199, 997] {
         let stolen = stolen_seconds();
-        let (found, used) = found_and_used(hz);
-        let within = TOTAL_TOLERANCE * used + (stolen_seconds() - stolen);
+        let life = record_whole_life(hz);
+        let (found, used) = (life.found_seconds, life.used_seconds);
+        let not_in_the_books = life.switches * SWITCH_SECONDS + stolen_seconds() - stolen;
+        let (least, most) = (
+            used * (1.0 - TOTAL_TOLERANCE),
+            used * (1.0 + TOTAL_TOLERANCE) + not_in_the_books,
+        );
         assert!(
-            (found - used).abs() <= within,
-            "at {hz} Hz the samples stand for {found:.3} s of {used:.3} s ± {within:.3} s"
+            (least..=most).contains(&found),
+            "at {hz} Hz the samples stand for {found:.3} s, not for {least:.3} to {most:.3} s"
         );
     }
 }

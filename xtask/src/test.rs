@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every check of the repository, cheapest first, and an honest end: what passed, what failed, and
 //! what was skipped for want of something on this machine.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -78,12 +79,11 @@ pub(crate) fn run(extent: Extent) -> anyhow::Result<()> {
         println!("{line}");
     }
     // A skipped test returns early, so libtest has counted it as passed.
-    let really_passed = tally.passed.saturating_sub(skipped.len() as u64);
+    let skipped = tests_named(&skipped);
+    let really_passed = tally.passed.saturating_sub(skipped);
     println!(
-        "tests: {really_passed} passed, {} failed, {} skipped, {} ignored",
-        tally.failed,
-        skipped.len(),
-        tally.ignored
+        "tests: {really_passed} passed, {} failed, {skipped} skipped, {} ignored",
+        tally.failed, tally.ignored
     );
     if !failures.is_empty() {
         bail!("failed: {}", failures.join(", "));
@@ -141,6 +141,12 @@ fn run_tests() -> anyhow::Result<(anyhow::Result<()>, Tally, Vec<String>)> {
     Ok((result, tally, skipped))
 }
 
+/// How many tests the lines `SKIP <need>: <reason> (<test>)` are about: one test can lack several things.
+fn tests_named(skip_lines: &[String]) -> u64 {
+    let tests = skip_lines.iter().filter_map(|line| line.rsplit_once(" ("));
+    tests.map(|(_, test)| test).collect::<BTreeSet<_>>().len() as u64
+}
+
 impl Tally {
     /// Adds a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; …`; others add nothing.
     fn add(&mut self, line: &str) {
@@ -168,6 +174,16 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_test_that_lacks_two_things_is_skipped_once() {
+        let lines = [
+            "SKIP bpf: no CAP_BPF (a::b)",
+            "SKIP root: not (run as) root (a::b)",
+            "SKIP go: gone (c)",
+        ];
+        assert_eq!(tests_named(&lines.map(str::to_string)), 2);
+    }
 
     #[test]
     fn results_of_all_test_programs_add_up() {

@@ -61,11 +61,14 @@ impl Need {
 
 /// Whether the calling test must end here, because something it needs is not there; says so.
 pub(crate) fn missing(needs: &[Need]) -> bool {
-    let Some((need, reason)) = needs.iter().find_map(|need| Some((need, need.unmet()?))) else {
-        return false;
-    };
-    skip(need.name(), &reason);
-    true
+    let mut unmet = false;
+    for need in needs {
+        if let Some(reason) = need.unmet() {
+            skip(need.name(), &reason);
+            unmet = true;
+        }
+    }
+    unmet
 }
 
 /// Reports that the calling test is skipped; panics when the need is required.

@@ -20,6 +20,10 @@ use super::proc::{wait_for_cpu, wait_until};
 /// machine may be shared.
 const DEADLINE: Duration = Duration::from_secs(180);
 
+/// Looks, 10 ms apart, at an unchanged number of perf events that make a recorder armed. Opening them all is not one
+/// step: a thread made meanwhile may be inherited by some of them only.
+const STEADY_LOOKS: u32 = 20;
+
 /// The exit codes of all commands.
 pub(crate) mod exit {
     pub(crate) const SUCCESS: i32 = 0;
@@ -139,13 +143,22 @@ impl Running {
         self.child.id()
     }
 
-    /// Waits until the recorder holds perf events, which is when it can see its target.
+    /// Waits until the recorder holds perf events and opens no more, which is when it sees its target: the number must
+    /// stay the same for [`STEADY_LOOKS`] looks.
     pub(crate) fn wait_until_armed(&mut self) {
         let fds = format!("/proc/{}/fd", self.pid());
         let child = &mut self.child;
+        let (mut before, mut steady) = (0, 0);
         wait_until("the recorder opens perf events", DEADLINE, || {
+            let now = perf_events_held(&fds);
+            steady = if now > 0 && now == before {
+                steady + 1
+            } else {
+                0
+            };
+            before = now;
             let ended = child.try_wait().expect("a child can be waited for");
-            ended.is_some() || holds_perf_event(&fds)
+            ended.is_some() || steady >= STEADY_LOOKS
         });
     }
 
@@ -184,14 +197,12 @@ impl Drop for Running {
     }
 }
 
-fn holds_perf_event(fds: &str) -> bool {
-    let Ok(entries) = fs::read_dir(fds) else {
-        return false;
-    };
+fn perf_events_held(fds: &str) -> usize {
+    let entries = fs::read_dir(fds).into_iter().flatten().flatten();
     entries
-        .flatten()
         .filter_map(|entry| fs::read_link(entry.path()).ok())
-        .any(|link| link.to_string_lossy().contains("[perf_event]"))
+        .filter(|link| link.to_string_lossy().contains("[perf_event]"))
+        .count()
 }
 
 /// A recording that has ended.
