@@ -15,6 +15,8 @@ use crate::render::markdown::{Attachments, Link};
 use crate::render::{self, bottleneck, coverage, markdown};
 
 const REPORT: &str = "profiling-report.md";
+const CAPACITY: &str = "capacity-analysis.md";
+const CAPACITY_TITLE: &str = "# Capacity analysis\n";
 /// An export that exists is compared up to this size before another name is taken.
 const MAX_COMPARED_BYTES: u64 = 256 << 20;
 
@@ -40,8 +42,10 @@ pub struct Document {
 /// What other rooms made of the recording.
 #[derive(Clone, Debug, Default)]
 pub struct Extra {
-    /// Markdown made by the capacity analysis, without a heading.
+    /// Markdown made by the capacity analysis, without a heading, for the report.
     pub capacity_markdown: Option<String>,
+    /// The service's section of `capacity-analysis.md`, from its heading on.
+    pub capacity_section: Option<String>,
     /// Entries for further documents.
     pub documents: Vec<Document>,
 }
@@ -108,15 +112,17 @@ pub fn publish(
         documents.push((document, merge(&locked, document, &stamp, &mut published)?));
     }
 
-    let mut parts = existing_report(&locked, &stamp, &mut published)?;
-    report::upsert(
-        &mut parts,
-        &slug,
-        &markdown::section(profile, analysis, &attachments),
-    );
+    let section = markdown::section(profile, analysis, &attachments);
+    let parts = with_section(&locked, REPORT, &slug, &section, &stamp, &mut published)?;
     let text = report::to_text(&parts, &overview(&parts, &entries));
-
     published.files.push(locked.write(REPORT, text.as_bytes())?);
+    if let Some(section) = &extra.capacity_section {
+        let parts = with_section(&locked, CAPACITY, &slug, section, &stamp, &mut published)?;
+        let text = report::to_text(&parts, CAPACITY_TITLE);
+        published
+            .files
+            .push(locked.write(CAPACITY, text.as_bytes())?);
+    }
     for (document, entries) in documents {
         let value = render::document(document.schema, document.version, entries);
         let path = locked.write(document.file, format!("{value:#}\n").as_bytes())?;
@@ -166,12 +172,16 @@ fn merge(
     Ok(entries)
 }
 
-fn existing_report(
+/// The parts of the Markdown document on disk with the service's section among them.
+fn with_section(
     locked: &Locked<'_>,
+    file: &str,
+    slug: &str,
+    section: &str,
     stamp: &str,
     published: &mut Published,
 ) -> Result<Vec<Part>, ArtifactError> {
-    let parts = match locked.read(REPORT)? {
+    let parts = match locked.read(file)? {
         Existing::Missing => Some(vec![Part::Overview]),
         Existing::Bytes(bytes) => String::from_utf8(bytes)
             .ok()
@@ -179,9 +189,11 @@ fn existing_report(
         Existing::Unreadable => None,
     };
     if parts.is_none() {
-        set_aside(locked, REPORT, stamp, published)?;
+        set_aside(locked, file, stamp, published)?;
     }
-    Ok(parts.unwrap_or_else(|| vec![Part::Overview]))
+    let mut parts = parts.unwrap_or_else(|| vec![Part::Overview]);
+    report::upsert(&mut parts, slug, section);
+    Ok(parts)
 }
 
 fn set_aside(
@@ -287,17 +299,22 @@ mod tests {
         let analysis = Analysis::of(&profile, &Thresholds::default());
         for service in ["a", "b", "a"] {
             let extra = Extra {
-                capacity_markdown: None,
+                capacity_section: Some(format!("## {service}\n\nfigures\n")),
                 documents: vec![Document {
                     file: "capacity-analysis.json",
                     schema: "perfprof.capacity-analysis",
                     version: 1,
                     entry: serde_json::json!({ "service": service }),
                 }],
+                ..Extra::default()
             };
             publish(&root, &profile, &analysis, extra, &[], NOW).expect("written");
         }
         assert_eq!(services(dir.path(), "capacity-analysis.json"), ["a", "b"]);
+        // The canned profile's service is one and the same: its section is replaced.
+        let text = read(dir.path(), "capacity-analysis.md");
+        assert!(text.contains(CAPACITY_TITLE), "{text}");
+        assert_eq!(text.matches("## ").count(), 1, "{text}");
     }
 
     #[test]

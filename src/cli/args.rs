@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// A Linux sampling profiler that says how much of the truth it saw.
 #[derive(Debug, Parser)]
 #[command(name = "perfprof", version, about, max_term_width = 100)]
-pub struct Cli {
+pub(super) struct Cli {
     #[command(flatten)]
     pub verbosity: Verbosity,
     #[command(subcommand)]
@@ -16,7 +16,7 @@ pub struct Cli {
 }
 
 #[derive(Debug, Args)]
-pub struct Verbosity {
+pub(super) struct Verbosity {
     /// Print errors and warnings only
     #[arg(long, short, global = true)]
     pub quiet: bool,
@@ -26,7 +26,7 @@ pub struct Verbosity {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Record a running service, or a command, and write a report
     Record(Box<RecordArgs>),
     /// Write reports again from recorded profiles, perfprof's own or another tool's
@@ -36,7 +36,7 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
-pub struct RecordArgs {
+pub(super) struct RecordArgs {
     #[command(flatten)]
     pub target: TargetArgs,
     #[command(flatten)]
@@ -46,13 +46,13 @@ pub struct RecordArgs {
     /// Name of the report's section [default: the command name of the target]
     #[arg(long, value_name = "NAME")]
     pub service: Option<String>,
-    /// Half-width of the hottest path's 95 % interval to aim for, as a share (0.01 is one percentage point)
-    #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
-    pub precision: f64,
+    /// Ask for this half-width of the hottest path's 95 % interval, as a share: 0.01 is one percentage point
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub precision: Option<f64>,
 }
 
 #[derive(Debug, Args)]
-pub struct TargetArgs {
+pub(super) struct TargetArgs {
     /// Process to record, with its threads and what it starts; repeatable
     #[arg(long = "pid", short = 'p', value_name = "PID")]
     pub pids: Vec<u32>,
@@ -71,7 +71,7 @@ pub struct TargetArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct SamplingArgs {
+pub(super) struct SamplingArgs {
     /// Samples per second of CPU time
     #[arg(long, short = 'F', value_name = "HZ", default_value_t = 199,
           value_parser = clap::value_parser!(u32).range(1..=20_000))]
@@ -98,20 +98,20 @@ pub struct SamplingArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct OutputArgs {
+pub(super) struct OutputArgs {
     /// Folder for the report and everything else that is written
     #[arg(long, value_name = "DIR", default_value = ".artifacts/performance")]
     pub artifacts: PathBuf,
     /// Also write this file; the extension chooses the format: .pb.gz, .folded, .svg, .speedscope.json; repeatable
     #[arg(long, short = 'o', value_name = "FILE")]
     pub output: Vec<PathBuf>,
-    /// Put the thread's name second in folded stacks and flame graphs
+    /// Put the thread's name second in folded stacks
     #[arg(long)]
     pub per_thread: bool,
 }
 
 #[derive(Debug, Args)]
-pub struct ReportArgs {
+pub(super) struct ReportArgs {
     /// Profiles: pprof (.pb.gz) or folded stacks
     #[arg(required = true, value_name = "PROFILE")]
     pub profiles: Vec<PathBuf>,
@@ -123,28 +123,28 @@ pub struct ReportArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct DoctorArgs {
+pub(super) struct DoctorArgs {
     /// Print JSON to standard output
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum EventArg {
+pub(super) enum EventArg {
     Auto,
     Cycles,
     CpuClock,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SamplerArg {
+pub(super) enum SamplerArg {
     Auto,
     Bpf,
     Perf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum UnwindArg {
+pub(super) enum UnwindArg {
     /// Complete stacks also without frame pointers
     Auto,
     /// Frame pointers
@@ -157,6 +157,13 @@ pub enum UnwindArg {
 
 /// A day is the longest recording that makes sense in one profile.
 const MAX_SECONDS: f64 = 86_400.0;
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
+        _ => Err("not a number between 0 and 1".into()),
+    }
+}
 
 fn positive_seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {

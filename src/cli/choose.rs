@@ -8,25 +8,28 @@ use super::stop::{Exit, Failure};
 
 /// A choice and why it was made.
 #[derive(Clone, Debug)]
-pub struct Chosen<T> {
+pub(super) struct Chosen<T> {
     pub what: T,
     pub why: String,
 }
 
 impl<T> Chosen<T> {
     fn new(what: T, why: impl Into<String>) -> Chosen<T> {
-        Chosen { what, why: why.into() }
+        Chosen {
+            what,
+            why: why.into(),
+        }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SamplerKind {
+pub(super) enum SamplerKind {
     Bpf,
     Perf,
 }
 
 /// Hardware cycles where they exist, else the CPU clock.
-pub fn event(asked: EventArg, kernel: bool) -> Result<Chosen<Trigger>, Failure> {
+pub(super) fn event(asked: EventArg, kernel: bool) -> Result<Chosen<Trigger>, Failure> {
     let has_cycles = || can_open(Trigger::HardwareCycles, kernel);
     match asked {
         EventArg::CpuClock => Ok(Chosen::new(Trigger::CpuClock, "asked for by --event")),
@@ -48,12 +51,14 @@ pub fn event(asked: EventArg, kernel: bool) -> Result<Chosen<Trigger>, Failure> 
 }
 
 /// Sampler and unwinder together, because not every pair exists.
-pub fn sampler(
+pub(super) fn sampler(
     args: &SamplingArgs,
 ) -> Result<(Chosen<SamplerKind>, Chosen<StackSource>), Failure> {
     use SamplerKind::{Bpf, Perf};
     let asked = |what: &str| format!("asked for by {what}");
-    let copy = StackSource::Copy { bytes: args.stack_bytes & !7 };
+    let copy = StackSource::Copy {
+        bytes: args.stack_bytes & !7,
+    };
     let fp = StackSource::CallChain;
     let complete = "gives complete stacks on binaries without frame pointers";
     Ok(match (args.sampler, args.unwind) {
@@ -75,9 +80,10 @@ pub fn sampler(
             Chosen::new(Perf, "dwarf-copy needs it"),
             Chosen::new(copy, complete),
         ),
-        (SamplerArg::Perf, UnwindArg::Auto) => {
-            (Chosen::new(Perf, asked("--sampler")), Chosen::new(copy, complete))
-        }
+        (SamplerArg::Perf, UnwindArg::Auto) => (
+            Chosen::new(Perf, asked("--sampler")),
+            Chosen::new(copy, complete),
+        ),
         (SamplerArg::Bpf, UnwindArg::Auto) => (
             Chosen::new(Bpf, asked("--sampler")),
             Chosen::new(fp, "the only way of the bpf sampler in this version"),
@@ -87,8 +93,15 @@ pub fn sampler(
             Chosen::new(fp, asked("--unwind")),
         ),
         (sampler, UnwindArg::Fp) => {
-            let kind = if sampler == SamplerArg::Bpf { Bpf } else { Perf };
-            (Chosen::new(kind, asked("--sampler")), Chosen::new(fp, asked("--unwind")))
+            let kind = if sampler == SamplerArg::Bpf {
+                Bpf
+            } else {
+                Perf
+            };
+            (
+                Chosen::new(kind, asked("--sampler")),
+                Chosen::new(fp, asked("--unwind")),
+            )
         }
         (_, UnwindArg::DwarfCopy) => {
             let why = if args.sampler == SamplerArg::Perf {

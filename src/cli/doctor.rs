@@ -6,31 +6,66 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
+use super::stop::{Exit, Failure};
+use crate::sampling::{SamplingPlan, Scope, can_open, load_filter};
+use crate::sys::perf::{StackSource, Trigger};
 use crate::target::doctor::{Diagnosis, Finding, Plan, Status};
+use crate::target::host::{Host, Probes};
 
 /// Name and version of the JSON document, see `schemas/doctor.schema.json`.
-pub const SCHEMA: &str = "perfprof.doctor";
-pub const SCHEMA_VERSION: u32 = 1;
+pub(super) const SCHEMA: &str = "perfprof.doctor";
+pub(super) const SCHEMA_VERSION: u32 = 1;
 
-/// "Not permitted" of the contract's exit codes.
-const EXIT_NOT_PERMITTED: u8 = 3;
-
-/// Writes the diagnosis and says how the program should exit: 0 when recording is possible, 3 when it is not.
-pub fn run(diagnosis: &Diagnosis, as_json: bool, out: &mut impl Write) -> io::Result<u8> {
-    if as_json {
-        writeln!(out, "{:#}", document(diagnosis))?;
+/// Looks, tries, and prints the diagnosis: success when recording is possible.
+pub(super) fn run(as_json: bool) -> Result<Exit, Failure> {
+    let mut host = Host::inspect();
+    host.probes = probe();
+    let program = std::env::current_exe().unwrap_or_else(|_| "perfprof".into());
+    let diagnosis = Diagnosis::of(&host, &program.to_string_lossy());
+    let text = if as_json {
+        format!("{:#}\n", document(&diagnosis))
     } else {
-        out.write_all(text(diagnosis).as_bytes())?;
+        text(&diagnosis)
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        // Whoever closed the pipe has seen enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            return Err(Failure::new(Exit::NotWritten, error));
+        }
+        _ => {}
     }
-    Ok(if diagnosis.can_record() {
-        0
+    Ok(exit_of(&diagnosis))
+}
+
+fn exit_of(diagnosis: &Diagnosis) -> Exit {
+    if diagnosis.can_record() {
+        Exit::Success
     } else {
-        EXIT_NOT_PERMITTED
-    })
+        Exit::NotPermitted
+    }
+}
+
+/// Tries what can be tried: opening events and loading the programs, which is undone at once.
+fn probe() -> Probes {
+    let plan = SamplingPlan {
+        scope: Scope::All,
+        trigger: Trigger::CpuClock,
+        frequency_hz: 1,
+        stack: StackSource::CallChain,
+        kernel: true,
+        cpus: Vec::new(),
+        pid_namespace_inum: 0,
+        large_rings: false,
+    };
+    Probes {
+        hardware_cycles: Some(can_open(Trigger::HardwareCycles, false)),
+        software_event: Some(can_open(Trigger::CpuClock, false)),
+        bpf_program: Some(load_filter(&plan).is_ok()),
+    }
 }
 
 /// The diagnosis for people: verdict, table, remedies.
-pub fn text(diagnosis: &Diagnosis) -> String {
+pub(super) fn text(diagnosis: &Diagnosis) -> String {
     let mut lines = vec![one_line(&diagnosis.host), String::new()];
     lines.extend(plan_lines(&diagnosis.plan));
     lines.push(String::new());
@@ -40,7 +75,7 @@ pub fn text(diagnosis: &Diagnosis) -> String {
 }
 
 /// The diagnosis for programs.
-pub fn document(diagnosis: &Diagnosis) -> Value {
+pub(super) fn document(diagnosis: &Diagnosis) -> Value {
     let plan = &diagnosis.plan;
     let findings: Vec<Value> = diagnosis.findings.iter().map(finding_json).collect();
     json!({
@@ -206,10 +241,9 @@ mod tests {
 
     #[test]
     fn the_exit_code_follows_whether_recording_is_possible() {
-        let mut out = Vec::new();
-        assert_eq!(run(&crippled(), false, &mut out).expect("write"), 0);
+        assert_eq!(exit_of(&crippled()), Exit::Success);
         let nothing = Diagnosis::of(&Host::default(), "p");
-        assert_eq!(run(&nothing, true, &mut out).expect("write"), 3);
+        assert_eq!(exit_of(&nothing), Exit::NotPermitted);
     }
 
     #[test]

@@ -5,12 +5,17 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod arm;
 mod choose;
-pub mod doctor;
+mod doctor;
 mod plan;
+mod publish;
 mod record;
+mod report;
 mod status;
 mod stop;
+mod watch;
+mod words;
 
 use clap::Parser;
 
@@ -24,7 +29,11 @@ pub fn main() -> Exit {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are printed to standard output and are no errors.
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Success };
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Success
+            };
             let _ = error.print();
             return exit;
         }
@@ -32,6 +41,8 @@ pub fn main() -> Exit {
     let log = status::Log::new(&cli.verbosity);
     let result = match cli.command {
         Command::Record(args) => record::run(*args, &log),
+        Command::Report(args) => report::run(args, &log),
+        Command::Doctor(args) => doctor::run(args.json),
     };
     match result {
         Ok(exit) => exit,

@@ -9,7 +9,7 @@ use super::stop::Failure;
 
 /// Prints status. Every outside string must be escaped by the caller; [`Log`] replaces control characters once more.
 #[derive(Debug)]
-pub struct Log {
+pub(super) struct Log {
     quiet: bool,
     verbose: bool,
     terminal: bool,

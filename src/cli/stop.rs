@@ -40,7 +40,11 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Failure {
-        Failure { exit, error: error.into(), hint: None }
+        Failure {
+            exit,
+            error: error.into(),
+            hint: None,
+        }
     }
 
     /// A failure without a deeper cause.

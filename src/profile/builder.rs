@@ -92,6 +92,14 @@ impl ProfileBuilder {
         FrameIx(self.frames.intern(frame))
     }
 
+    /// Name of the function that has the frame's code, the one others may be inlined into.
+    pub fn outermost_name(&self, frame: FrameIx) -> &str {
+        let line = self.frames.items[frame.0 as usize].lines.last();
+        line.map_or("", |line| {
+            &self.functions.items[line.function.0 as usize].name
+        })
+    }
+
     pub fn stack(&mut self, root_to_leaf: impl IntoIterator<Item = FrameIx>) -> StackIx {
         self.stacks.intern(root_to_leaf)
     }

@@ -9,9 +9,13 @@ use crate::sampling::Scope;
 
 #[derive(Debug)]
 pub(super) enum TargetFilter {
+    /// Everything but the idle task of each CPU, which is PID 0.
     All,
     Pids(HashSet<u32>),
-    Name { name: String, pids: HashSet<u32> },
+    Name {
+        name: String,
+        pids: HashSet<u32>,
+    },
 }
 
 impl TargetFilter {
@@ -30,18 +34,18 @@ impl TargetFilter {
 
     pub(super) fn contains(&self, pid: u32) -> bool {
         match self {
-            // PID 0 is the idle task of each CPU.
             TargetFilter::All => pid != 0,
             TargetFilter::Pids(pids) | TargetFilter::Name { pids, .. } => pids.contains(&pid),
         }
     }
 
-    /// A process was created by another.
-    pub(super) fn forked(&mut self, pid: u32, parent_pid: u32) {
-        if let TargetFilter::Pids(pids) | TargetFilter::Name { pids, .. } = self
-            && pids.contains(&parent_pid)
-        {
-            pids.insert(pid);
+    /// A process (or a thread of it) was created by another. Answers whether that made it part of the target.
+    pub(super) fn forked(&mut self, pid: u32, parent_pid: u32) -> bool {
+        match self {
+            TargetFilter::All => false,
+            TargetFilter::Pids(pids) | TargetFilter::Name { pids, .. } => {
+                pids.contains(&parent_pid) && pids.insert(pid)
+            }
         }
     }
 

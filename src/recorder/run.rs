@@ -51,12 +51,14 @@ pub struct StopSignals {
 }
 
 /// How far the recording is.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Progress {
     pub elapsed_ns: u64,
     pub samples: u64,
     pub complete: u64,
     pub lost: u64,
+    /// Processes that have joined the target since the last report.
+    pub new_pids: Vec<u32>,
 }
 
 /// Everything a recording brought, before names.
@@ -87,6 +89,7 @@ pub struct RecordingLoop<'a> {
     judge: RootJudge,
     accountant: Accountant,
     begun_ns: u64,
+    new_pids: Vec<u32>,
     /// A target process that was alive when last looked at.
     last_alive: Option<u32>,
 }
@@ -109,6 +112,7 @@ impl<'a> RecordingLoop<'a> {
             judge: RootJudge::default(),
             accountant: Accountant::default(),
             begun_ns: 0,
+            new_pids: Vec::new(),
             last_alive: None,
         }
     }
@@ -192,8 +196,9 @@ impl<'a> RecordingLoop<'a> {
         Ok(())
     }
 
-    fn progress(&self, sampler: &dyn Sampler, now: u64) -> Progress {
+    fn progress(&mut self, sampler: &dyn Sampler, now: u64) -> Progress {
         Progress {
+            new_pids: std::mem::take(&mut self.new_pids),
             elapsed_ns: now - self.begun_ns,
             samples: self.tally.ticks(),
             complete: self.tally.complete(),
@@ -257,7 +262,9 @@ impl<'a> RecordingLoop<'a> {
                 parent_pid,
                 parent_tid,
             } => {
-                self.filter.forked(pid, parent_pid);
+                if self.filter.forked(pid, parent_pid) {
+                    self.new_pids.push(pid);
+                }
                 if self.filter.contains(pid) {
                     self.processes.forked(pid, tid, parent_pid, parent_tid);
                 }

@@ -114,12 +114,12 @@ impl Tally {
     }
 
     /// Moves all ticks into `builder`. `named` holds the frame of the profile for each raw frame, by position;
-    /// `end_of` has the last word on how a stack ended, knowing the outermost frames' names (root first).
+    /// `end_of` has the last word on how a stack ended, knowing the names of the two outermost functions (root first).
     pub fn pour_into(
         self,
         builder: &mut ProfileBuilder,
         named: &[FrameIx],
-        end_of: impl Fn(StackEnd, &[FrameIx]) -> StackEnd,
+        end_of: impl Fn(StackEnd, Option<&str>, Option<&str>) -> StackEnd,
     ) {
         let threads: Vec<ThreadIx> = self
             .threads
@@ -132,7 +132,8 @@ impl Tally {
                 .root_to_leaf(key.stack)
                 .map(|raw| named[raw.0 as usize])
                 .collect();
-            let end = end_of(key.end, &frames);
+            let name = |depth: usize| frames.get(depth).map(|ix| builder.outermost_name(*ix));
+            let end = end_of(key.end, name(0), name(1));
             let stack = builder.stack(frames);
             let thread = threads[key.thread.0 as usize];
             builder.sample(Sample {

@@ -31,8 +31,8 @@ pub struct BpfSampler {
     undecoded: u64,
 }
 
-/// Loads the programs for a plan without a timer: they report the CPU time of ended threads.
-pub fn load_exit_watch(plan: &SamplingPlan) -> Result<BpfPrograms, SamplingError> {
+/// Loads the programs for the perf sampler: to drop what is not the target, and for the CPU time of ended threads.
+pub fn load_filter(plan: &SamplingPlan) -> Result<BpfPrograms, SamplingError> {
     load(plan)
 }
 

@@ -15,7 +15,7 @@ use std::os::fd::BorrowedFd;
 
 use thiserror::Error;
 
-pub use bpf::{BpfSampler, load_exit_watch};
+pub use bpf::{BpfSampler, load_filter};
 pub use event::{Event, RawSample, Timed, UserRegs, UserStack};
 pub use perf::{PerfSampler, can_open};
 

@@ -23,7 +23,11 @@ const FIRST_FUNCTIONS: [&str; 12] = [
 
 /// How a stack ended, given the names of its two outermost functions. Only ends that a missing rule explains are
 /// reconsidered: a stack that was cut for its depth stays cut.
-pub fn end_by_name(end: StackEnd, outermost: Option<&str>, second: Option<&str>) -> StackEnd {
+pub(super) fn end_by_name(
+    end: StackEnd,
+    outermost: Option<&str>,
+    second: Option<&str>,
+) -> StackEnd {
     let rule_missing = matches!(
         end,
         StackEnd::Truncated(

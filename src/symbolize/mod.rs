@@ -18,11 +18,10 @@ use crate::profile::{
     ElfAddr, FileOffset, Frame, FrameIx, FrameKind, Function, Line, Mapping, MappingIx,
     MappingKind, ProfileBuilder, Unresolved,
 };
-use crate::recorder::{Code, RawFrame};
+use crate::recorder::{Code, RawFrame, Tally};
 use crate::target::binary::Binary;
 
 pub use kernel::KernelNames;
-pub use known_roots::end_by_name;
 
 /// What was found at an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,11 +41,22 @@ pub struct FoundFunction {
     pub line: u32,
 }
 
-/// Names all frames: the result holds the frame of the profile for each of `raw`, by position.
-pub fn name_all(
+/// Names every frame of a tally and moves its ticks into `builder`.
+pub fn name_into(
+    builder: &mut ProfileBuilder,
+    tally: Tally,
+    binaries: &[Rc<Binary>],
+    kernel: KernelNames,
+) {
+    let named = name_all(tally.frames(), binaries, kernel, builder);
+    tally.pour_into(builder, &named, known_roots::end_by_name);
+}
+
+/// The frame of the profile for each of `raw`, by position.
+fn name_all(
     raw: &[RawFrame],
     binaries: &[Rc<Binary>],
-    kernel: &KernelNames,
+    kernel: KernelNames,
     builder: &mut ProfileBuilder,
 ) -> Vec<FrameIx> {
     let mut by_code: HashMap<Code, Vec<ElfAddr>> = HashMap::new();

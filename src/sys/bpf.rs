@@ -123,7 +123,9 @@ impl BpfPrograms {
 
     /// Drops overflows of `event` that do not hit the target; the others go on to its ring.
     pub fn attach_filter(&mut self, event: &Event) -> libbpf_rs::Result<()> {
-        self.attach_to(event, |skel, fd| skel.progs.filter_tick.attach_perf_event(fd))
+        self.attach_to(event, |skel, fd| {
+            skel.progs.filter_tick.attach_perf_event(fd)
+        })
     }
 
     fn attach_to(
@@ -132,7 +134,10 @@ impl BpfPrograms {
         attach: impl FnOnce(&SampleSkel, i32) -> libbpf_rs::Result<Link>,
     ) -> libbpf_rs::Result<()> {
         // libbpf closes the descriptor together with the link, so it gets one of its own.
-        let own = event.as_fd().try_clone_to_owned().map_err(libbpf_rs::Error::from)?;
+        let own = event
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(libbpf_rs::Error::from)?;
         let link = attach(&self.skel, own.as_raw_fd())?;
         let _closed_by_libbpf = own.into_raw_fd();
         self.links.push(link);

@@ -72,6 +72,8 @@ impl EventSpec {
         attr.set_disabled(1);
         attr.set_inherit(self.inherit.into());
         attr.set_sample_id_all(1);
+        // The idle task uses no CPU time. Only the timer can tell it apart everywhere.
+        attr.set_exclude_idle((self.trigger == Trigger::CpuClock && !self.inherit).into());
         attr.set_use_clockid(1);
         attr.clockid = nix::libc::CLOCK_MONOTONIC;
         if self.side_band {

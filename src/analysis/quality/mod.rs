@@ -54,7 +54,7 @@ impl Default for Thresholds {
             // A truncated stack keeps its self time and loses its callers, so totals err by as much.
             stacks: Some(0.95),
             // A ranking survives nameless frames: they stay whole, under their binary.
-            symbols: Some(0.80),
+            symbols: Some(0.70),
             // Production binaries have no line tables; names suffice to find the code.
             source_lines: None,
             // Helper threads with a few periods of CPU may be missed without changing any conclusion.

@@ -1,0 +1,67 @@
+//! Arming a sampler: the one that was chosen, or where it is not permitted and nobody insisted, the next best.
+
+use super::choose::{Chosen, SamplerKind};
+use super::plan::RecordPlan;
+use super::status::Log;
+use super::stop::Failure;
+use super::words;
+use crate::sampling::{
+    BpfSampler, PerfSampler, Sampler, SamplingError, SamplingPlan, Scope, load_filter,
+};
+use crate::target::host::Host;
+
+/// Arms the sampler of the plan. What was used instead is put into the plan, with the reason.
+pub(super) fn arm(
+    plan: &mut RecordPlan,
+    sampling: &SamplingPlan,
+    host: &Host,
+    log: &Log,
+) -> Result<Box<dyn Sampler>, Failure> {
+    if plan.sampler.what == SamplerKind::Bpf {
+        match BpfSampler::arm(sampling) {
+            Ok(sampler) => return Ok(Box::new(sampler)),
+            Err(error) if plan.sampler_insisted => return Err(words::sampling_failed(error, host)),
+            Err(error) => {
+                log.detail(format!("the bpf sampler cannot be used: {error}"));
+                let why = format!("the bpf sampler cannot be used: {error}");
+                plan.sampler = Chosen {
+                    what: SamplerKind::Perf,
+                    why,
+                };
+            }
+        }
+    }
+    match arm_perf(sampling, log) {
+        Ok((sampler, filtered)) => {
+            plan.sampler
+                .why
+                .push_str(match (filtered, &sampling.scope) {
+                    (true, _) => "; one event per CPU, filtered by BPF",
+                    (false, Scope::Pids { .. }) => {
+                        "; one event per thread, because BPF is not permitted"
+                    }
+                    (false, _) => "; one event per CPU",
+                });
+            Ok(Box::new(sampler))
+        }
+        Err(error) => Err(words::sampling_failed(error, host)),
+    }
+}
+
+/// With a filter where both BPF and events of whole CPUs are permitted.
+fn arm_perf(sampling: &SamplingPlan, log: &Log) -> Result<(PerfSampler, bool), SamplingError> {
+    let filter = load_filter(sampling);
+    if let Err(error) = &filter {
+        log.detail(format!("no filtering in the kernel: {error}"));
+    }
+    if let Ok(filter) = filter {
+        match PerfSampler::arm(sampling, Some(filter)) {
+            Ok(sampler) => return Ok((sampler, true)),
+            Err(error) if error.is_permission() => {
+                log.detail(format!("no events of whole CPUs: {error}"));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    PerfSampler::arm(sampling, None).map(|sampler| (sampler, false))
+}

@@ -1,0 +1,288 @@
+//! What was typed, and what it means: targets that exist, outputs that can be written, choices with their reasons.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::args::{OutputArgs, RecordArgs, SamplerArg, TargetArgs};
+use super::choose::{self, Chosen, SamplerKind};
+use super::stop::{Exit, Failure};
+use crate::sampling::{Scope, can_open};
+use crate::sys::perf::{StackSource, Trigger};
+use crate::target::process::{self, Stat};
+
+/// A file format, chosen by a file's extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Pprof,
+    Folded,
+    Svg,
+    Speedscope,
+}
+
+impl Format {
+    pub const ALL: [Format; 4] = [
+        Format::Pprof,
+        Format::Folded,
+        Format::Svg,
+        Format::Speedscope,
+    ];
+
+    pub fn extension(self) -> &'static str {
+        match self {
+            Format::Pprof => "pb.gz",
+            Format::Folded => "folded",
+            Format::Svg => "svg",
+            Format::Speedscope => "speedscope.json",
+        }
+    }
+
+    fn of(path: &Path) -> Option<Format> {
+        let name = path.file_name()?.to_str()?;
+        Format::ALL.into_iter().find(|format| {
+            let stem = name.strip_suffix(format.extension());
+            stem.is_some_and(|stem| stem.len() > 1 && stem.ends_with('.'))
+        })
+    }
+}
+
+/// Where results go.
+#[derive(Clone, Debug)]
+pub(super) struct Outputs {
+    pub artifacts: PathBuf,
+    pub files: Vec<(Format, PathBuf)>,
+    pub per_thread: bool,
+}
+
+impl Outputs {
+    pub fn of(args: &OutputArgs) -> Result<Outputs, Failure> {
+        let files = args.output.iter().map(|path| {
+            let format = Format::of(path).ok_or_else(|| unknown_format(path))?;
+            check_writable(path)?;
+            Ok((format, path.clone()))
+        });
+        Ok(Outputs {
+            artifacts: args.artifacts.clone(),
+            files: files.collect::<Result<_, Failure>>()?,
+            per_thread: args.per_thread,
+        })
+    }
+}
+
+fn unknown_format(path: &Path) -> Failure {
+    let known: Vec<String> = Format::ALL
+        .iter()
+        .map(|f| format!(".{}", f.extension()))
+        .collect();
+    Failure::message(
+        Exit::Usage,
+        format!(
+            "the extension of `{}` names no output format",
+            path.display()
+        ),
+    )
+    .hint(format!("use one of {}", known.join(", ")))
+}
+
+/// An output that cannot be written is found before the recording, not after it.
+fn check_writable(path: &Path) -> Result<(), Failure> {
+    let refused = |why: String| {
+        Failure::message(
+            Exit::NotWritten,
+            format!("cannot write `{}`: {why}", path.display()),
+        )
+    };
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => return Err(refused("it is a directory".into())),
+        Ok(meta) if !meta.is_file() && !meta.is_symlink() => {
+            return Err(refused("it is not a regular file".into()));
+        }
+        _ => {}
+    }
+    let parent = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    nix::unistd::access(parent, nix::unistd::AccessFlags::W_OK)
+        .map_err(|errno| refused(format!("`{}`: {}", parent.display(), errno.desc())))
+}
+
+/// Who is to be recorded.
+#[derive(Clone, Debug)]
+pub(super) enum Target {
+    Command(Vec<OsString>),
+    Running(Scope),
+}
+
+/// A validated recording, before anything is touched.
+#[derive(Debug)]
+pub(super) struct RecordPlan {
+    pub target: Target,
+    pub service: String,
+    pub event: Chosen<Trigger>,
+    pub sampler: Chosen<SamplerKind>,
+    /// It was named on the command line, so no other may stand in.
+    pub sampler_insisted: bool,
+    pub stack: Chosen<StackSource>,
+    pub frequency_hz: u32,
+    pub kernel: bool,
+    pub duration: Option<Duration>,
+    pub precision: Option<f64>,
+    pub outputs: Outputs,
+    pub warnings: Vec<String>,
+}
+
+/// Precision to plan for when none is asked: one percentage point.
+pub(super) const DEFAULT_PRECISION: f64 = 0.01;
+
+impl RecordPlan {
+    pub fn of(args: RecordArgs) -> Result<RecordPlan, Failure> {
+        let outputs = Outputs::of(&args.output)?;
+        let mut warnings = Vec::new();
+        let target = target(&args.target)?;
+        let service = args.service.unwrap_or_else(|| default_service(&target));
+        let (sampler, stack) = choose::sampler(&args.sampling)?;
+        let may_see_kernel = can_open(Trigger::CpuClock, true);
+        if !may_see_kernel && !args.sampling.no_kernel {
+            warnings.push(
+                "Kernel frames and the time spent in the kernel are not recorded, because it is not permitted; \
+                 `perfprof doctor` says what would permit it."
+                    .into(),
+            );
+        }
+        let kernel = may_see_kernel && !args.sampling.no_kernel;
+        Ok(RecordPlan {
+            target,
+            service,
+            event: choose::event(args.sampling.event, kernel)?,
+            sampler,
+            sampler_insisted: args.sampling.sampler != SamplerArg::Auto,
+            stack,
+            frequency_hz: args.sampling.frequency,
+            kernel,
+            duration: args.sampling.duration.map(Duration::from_secs_f64),
+            precision: args.precision,
+            outputs,
+            warnings,
+        })
+    }
+}
+
+fn target(args: &TargetArgs) -> Result<Target, Failure> {
+    if !args.command.is_empty() {
+        return Ok(Target::Command(args.command.clone()));
+    }
+    if args.all {
+        return Ok(Target::Running(Scope::All));
+    }
+    if let Some(name) = &args.comm {
+        return named(name);
+    }
+    if args.pids.is_empty() {
+        return Err(Failure::message(Exit::Usage, "nothing to record")
+            .hint("name a target: `--pid PID`, `--comm NAME`, `--all`, or `-- CMD ARGS…`"));
+    }
+    let mut roots = args.pids.clone();
+    roots.sort_unstable();
+    roots.dedup();
+    for pid in &roots {
+        check_process(*pid)?;
+    }
+    Ok(Target::Running(Scope::Pids {
+        roots,
+        tree: args.tree,
+    }))
+}
+
+/// The kernel keeps 15 bytes of a command name.
+const MAX_COMM_BYTES: usize = 15;
+
+fn named(name: &str) -> Result<Target, Failure> {
+    if name.is_empty() || name.len() > MAX_COMM_BYTES {
+        return Err(Failure::message(
+            Exit::Usage,
+            format!("`--comm {name}` cannot match: a command name has 1 to {MAX_COMM_BYTES} bytes"),
+        ));
+    }
+    let found = process::with_name(name).map_err(|e| Failure::new(Exit::Failed, e))?;
+    if found.is_empty() {
+        return Err(Failure::message(
+            Exit::NoTarget,
+            format!("no process has the command name `{name}`"),
+        )
+        .hint("`ps -eo pid,comm` lists command names"));
+    }
+    Ok(Target::Running(Scope::Name(name.to_owned())))
+}
+
+/// A process that exists, has not ended and may be looked at.
+fn check_process(pid: u32) -> Result<(), Failure> {
+    let no_target = |message: String| Failure::message(Exit::NoTarget, message);
+    let stat = Stat::of(pid).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => no_target(format!("no process with PID {pid}")).hint(
+            "PIDs are those of this PID namespace; in a pod, `shareProcessNamespace: true` shows the others",
+        ),
+        _ => Failure::new(
+            Exit::NoTarget,
+            anyhow::Error::new(error).context(format!("failed to look at PID {pid}")),
+        ),
+    })?;
+    if stat.has_ended() {
+        return Err(no_target(format!(
+            "PID {pid} (`{}`) is a zombie: it has ended, and its parent {} has not noticed",
+            stat.comm, stat.ppid
+        )));
+    }
+    if stat.is_kernel_thread() {
+        return Err(
+            no_target(format!("PID {pid} (`{}`) is a kernel thread", stat.comm))
+                .hint("it has no code of a service; `--all` records the kernel's work, too"),
+        );
+    }
+    match std::fs::read(format!("/proc/{pid}/maps")) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Failure::new(
+            Exit::NotPermitted,
+            anyhow::Error::new(error)
+                .context(format!("not permitted to read the mappings of PID {pid}")),
+        )
+        .hint("run as root or as the target's user, or grant CAP_SYS_PTRACE and CAP_PERFMON; see `perfprof doctor`")),
+        _ => Ok(()),
+    }
+}
+
+/// The command name of the target.
+fn default_service(target: &Target) -> String {
+    match target {
+        Target::Command(command) => {
+            let name = command
+                .first()
+                .map(|program| Path::new(program).file_name());
+            name.flatten()
+                .map_or_else(|| "command".into(), |n| n.to_string_lossy().into_owned())
+        }
+        Target::Running(Scope::All) => "all".into(),
+        Target::Running(Scope::Name(name)) => name.clone(),
+        Target::Running(Scope::Pids { roots, .. }) => {
+            let first = roots.first().and_then(|pid| Stat::of(*pid).ok());
+            first.map_or_else(|| "process".into(), |stat| stat.comm)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_extension_chooses_the_format() {
+        let format = |path: &str| Format::of(Path::new(path));
+        assert_eq!(format("a/b.pb.gz"), Some(Format::Pprof));
+        assert_eq!(format("x.speedscope.json"), Some(Format::Speedscope));
+        assert_eq!(format("x.folded"), Some(Format::Folded));
+        assert_eq!(format("x.svg"), Some(Format::Svg));
+        for bad in ["x.json", "svg", ".svg", "x.gz", "x", "x.pb"] {
+            assert_eq!(format(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! From a profile to files: what `record` and `report` have in common.
+
+use super::plan::{Format, Outputs};
+use super::record::now_unix_ns;
+use super::status::Log;
+use super::stop::{Exit, Failure};
+use super::words;
+use crate::analysis::{Analysis, Thresholds, Verdict};
+use crate::artifacts::{self, ArtifactRoot, Document, Export, Extra, write_atomic};
+use crate::capacity::{self, Capacity};
+use crate::profile::Profile;
+use crate::render::terminal::Colour;
+use crate::render::{flamegraph, speedscope, terminal};
+use crate::store::{folded, pprof};
+
+/// The artifact root, checked to take files.
+pub(super) fn open_root(outputs: &Outputs) -> Result<ArtifactRoot, Failure> {
+    let root = ArtifactRoot::open(&outputs.artifacts).map_err(words::not_written)?;
+    root.check_writable().map_err(words::not_written)?;
+    Ok(root)
+}
+
+/// Judges the profile, writes everything and prints the summary. The exit code tells the verdict.
+pub(super) fn publish(
+    root: &ArtifactRoot,
+    profile: &Profile,
+    thresholds: &Thresholds,
+    outputs: &Outputs,
+    log: &Log,
+) -> Result<Exit, Failure> {
+    let analysis = Analysis::of(profile, thresholds);
+    let mut exports = Vec::new();
+    for format in Format::ALL {
+        let bytes = encode(format, profile, outputs.per_thread)?;
+        exports.push(Export {
+            extension: format.extension().into(),
+            bytes,
+        });
+    }
+    // The asked-for files first: whatever happens to the artifacts, these are there.
+    let mut files = Vec::new();
+    for (format, path) in &outputs.files {
+        let wanted = exports.iter().find(|e| e.extension == format.extension());
+        let bytes = wanted.map_or(&[][..], |export| &export.bytes);
+        write_atomic(path, bytes).map_err(words::not_written)?;
+        files.push(path.clone());
+    }
+    let extra = extra(profile);
+    let now = now_unix_ns();
+    let published = artifacts::publish(root, profile, &analysis, extra, &exports, now)
+        .map_err(words::not_written)?;
+    published.notes.iter().for_each(|note| log.warning(note));
+    files.splice(0..0, published.files);
+    let colour = if log.colour() {
+        Colour::Ansi
+    } else {
+        Colour::Plain
+    };
+    log.block(&terminal::summary(profile, &analysis, &files, colour));
+    Ok(match analysis.coverage.verdict {
+        Verdict::Trusted => Exit::Success,
+        Verdict::Inconclusive { .. } => Exit::Inconclusive,
+    })
+}
+
+fn encode(format: Format, profile: &Profile, per_thread: bool) -> Result<Vec<u8>, Failure> {
+    Ok(match format {
+        Format::Pprof => pprof::encode(profile),
+        Format::Folded => folded::encode(profile, per_thread).into_bytes(),
+        Format::Speedscope => speedscope::render(profile).into_bytes(),
+        Format::Svg => flamegraph::render(profile)
+            .map_err(|error| Failure::new(Exit::Failed, error))?
+            .into_bytes(),
+    })
+}
+
+fn extra(profile: &Profile) -> Extra {
+    let Some(facts) = &profile.recording.capacity else {
+        return Extra::default();
+    };
+    let capacity = Capacity::of(&profile.recording.service, facts);
+    Extra {
+        capacity_markdown: Some(capacity::summary_markdown(&capacity)),
+        capacity_section: Some(capacity::markdown_section(&capacity)),
+        documents: vec![Document {
+            file: "capacity-analysis.json",
+            schema: capacity::SCHEMA,
+            version: capacity::SCHEMA_VERSION.into(),
+            entry: capacity::json_entry(&capacity),
+        }],
+    }
+}

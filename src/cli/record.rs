@@ -1,0 +1,216 @@
+//! `perfprof record`, from top to bottom: plan, arm, run, name, judge, write.
+
+use std::ffi::OsString;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::args::RecordArgs;
+use super::arm::arm;
+use super::plan::{RecordPlan, Target};
+use super::publish::{open_root, publish};
+use super::status::Log;
+use super::stop::{Exit, Failure};
+use super::watch::Watch;
+use super::words;
+use crate::analysis::Thresholds;
+use crate::profile::{Profile, ProfileBuilder, Recording, SelfCost};
+use crate::recorder::{Recorded, RecordingLoop, SLICE_NS, StopSignals};
+use crate::sampling::{SamplingPlan, Scope};
+use crate::symbolize::{KernelNames, name_into};
+use crate::sys::child::{HeldChild, RunningChild};
+use crate::sys::usage::{OwnUsage, monotonic_ns};
+use crate::target::capabilities::Capability;
+use crate::target::host::Host;
+
+/// What a `-- CMD` that is still running gets to end by itself.
+const CHILD_GRACE_MS: u64 = 2000;
+
+pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
+    let mut plan = RecordPlan::of(args)?;
+    let host = Host::inspect();
+    let root = open_root(&plan.outputs)?;
+    let stop = install_signals()?;
+    let started_unix_ns = now_unix_ns();
+
+    let held = hold_command(&plan.target)?;
+    let sampling = sampling_plan(&plan, &host, held.as_ref().map(HeldChild::pid));
+    let mut sampler = arm(&mut plan, &sampling, &host, log)?;
+    log.info(words::begins(&plan, &sampling));
+    let mut watch = Watch::new(&sampling.scope, log);
+    let mut child = None;
+    let recorded = RecordingLoop::new(&sampling, plan.duration, stop)
+        .run(
+            &mut *sampler,
+            || {
+                child = held.map(HeldChild::release).transpose()?;
+                Ok(())
+            },
+            &mut |progress| watch.observe(progress),
+        )
+        .map_err(|error| words::run_failed(error, &host))?;
+    let ended_ns = monotonic_ns();
+    end_command(child, log);
+
+    let (cgroup, capacity) = watch.finish(recorded.duration_ns);
+    let (exits, counted) = (sampler.reports_exits(), sampler.counted_cpu_ns());
+    let mut recording = Recording {
+        started_unix_ns,
+        capacity: Some(capacity),
+        ..describe(&plan, &sampling, &recorded, &host)
+    };
+    let Recorded {
+        tally,
+        binaries,
+        accountant,
+        bpf,
+        ..
+    } = recorded;
+    let accounting = accountant.finish(exits, counted, sampler.losses(), cgroup);
+    if tally.ticks() == 0 {
+        return Err(words::no_samples(&recording, &accounting));
+    }
+    let mut builder = ProfileBuilder::default();
+    name_into(&mut builder, tally, &binaries, KernelNames::inspect());
+    let usage = OwnUsage::now();
+    recording.self_cost = SelfCost {
+        cpu_ns: usage.cpu_ns,
+        max_rss_bytes: usage.max_rss_bytes,
+        bpf_run_ns: bpf.map(|b| b.run_ns),
+        bpf_runs: bpf.map(|b| b.runs),
+        finish_ns: monotonic_ns() - ended_ns,
+    };
+    let profile: Profile = builder.build(recording, accounting);
+    let thresholds = Thresholds {
+        confidence: plan.precision,
+        ..Thresholds::default()
+    };
+    publish(&root, &profile, &thresholds, &plan.outputs, log)
+}
+
+/// The first Ctrl-C or SIGTERM ends the recording, the second one the program.
+fn install_signals() -> Result<StopSignals, Failure> {
+    let stop = StopSignals::default();
+    for signal in [SIGINT, SIGTERM] {
+        let flag = &stop.interrupted;
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, flag.clone())
+            .and_then(|_| signal_hook::flag::register(signal, flag.clone()))
+            .context("failed to install a signal handler")
+            .map_err(|error| Failure::new(Exit::Failed, error))?;
+    }
+    Ok(stop)
+}
+
+pub(super) fn now_unix_ns() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos() as u64)
+}
+
+fn hold_command(target: &Target) -> Result<Option<HeldChild>, Failure> {
+    let Target::Command(command) = target else {
+        return Ok(None);
+    };
+    let name = command.first().map_or_else(OsString::new, Clone::clone);
+    HeldChild::spawn(command)
+        .with_context(|| format!("failed to start `{}`", name.display()))
+        .map(Some)
+        .map_err(|error| Failure::new(Exit::NoTarget, error))
+}
+
+/// A command that outlives the recording was started for it, and is ended with it.
+fn end_command(child: Option<RunningChild>, log: &Log) {
+    let Some(mut child) = child else { return };
+    let deadline_ns = monotonic_ns() + CHILD_GRACE_MS * 1_000_000;
+    let mut asked = false;
+    loop {
+        match child.poll() {
+            Ok(Some(status)) if !status.success() && !asked => {
+                return log.warning(format!("the command ended with {status}"));
+            }
+            Ok(Some(_)) | Err(_) => return,
+            Ok(None) if !asked => {
+                log.info("the command is still running: ending it");
+                child.terminate();
+                asked = true;
+            }
+            Ok(None) if monotonic_ns() > deadline_ns => return child.kill(),
+            Ok(None) => std::thread::sleep(std::time::Duration::from_millis(10)),
+        }
+    }
+}
+
+fn sampling_plan(plan: &RecordPlan, host: &Host, child: Option<u32>) -> SamplingPlan {
+    let scope = match (&plan.target, child) {
+        (Target::Running(scope), _) => scope.clone(),
+        (Target::Command(_), pid) => Scope::Pids {
+            roots: pid.into_iter().collect(),
+            tree: false,
+        },
+    };
+    SamplingPlan {
+        scope,
+        trigger: plan.event.what,
+        frequency_hz: plan.frequency_hz,
+        stack: plan.stack.what,
+        kernel: plan.kernel,
+        cpus: host.online_cpus.clone(),
+        pid_namespace_inum: pid_namespace_inum(host),
+        large_rings: host.capabilities.has(Capability::IpcLock)
+            || host
+                .sysctls
+                .perf_event_paranoid
+                .is_some_and(|level| level < 0),
+    }
+}
+
+/// The BPF programs see the initial namespace's PIDs; in any other they must translate.
+fn pid_namespace_inum(host: &Host) -> u32 {
+    use std::os::unix::fs::MetadataExt;
+    if host.initial_pid_namespace == Some(true) {
+        return 0;
+    }
+    std::fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino() as u32)
+}
+
+fn describe(
+    plan: &RecordPlan,
+    sampling: &SamplingPlan,
+    recorded: &Recorded,
+    host: &Host,
+) -> Recording {
+    let mut warnings = plan.warnings.clone();
+    if recorded.side_band_lost > 0 {
+        warnings.push(format!(
+            "{} records of mappings, names or exits were lost: some frames may lack their mapping.",
+            recorded.side_band_lost
+        ));
+    }
+    Recording {
+        service: plan.service.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        command: words::command_line(std::env::args_os()),
+        target: words::target(&plan.target, sampling, recorded),
+        hostname: host.hostname.clone(),
+        kernel: host.kernel_release.clone(),
+        arch: host.arch.clone(),
+        cpus: host.online_cpus.len() as u32,
+        event: words::event(plan.event.what).into(),
+        event_reason: plan.event.why.clone(),
+        sampler: words::sampler(plan.sampler.what).into(),
+        sampler_reason: plan.sampler.why.clone(),
+        unwind: words::unwind(plan.stack.what),
+        unwind_reason: plan.stack.why.clone(),
+        frequency_hz: f64::from(plan.frequency_hz),
+        kernel_stacks: plan.kernel,
+        duration_ns: recorded.duration_ns,
+        slice_ns: SLICE_NS,
+        stopped_by: words::stopped_by(recorded.stopped_by).into(),
+        processes_seen: recorded.processes_seen as u32,
+        threads_seen: recorded.tally.threads_seen() as u32,
+        precision: plan.precision.unwrap_or(super::plan::DEFAULT_PRECISION),
+        warnings,
+        ..Recording::default()
+    }
+}

@@ -1,0 +1,176 @@
+//! Sentences about a recording and its failures: for the log, for the report, and the advice that goes with an error.
+
+use std::ffi::OsString;
+
+use super::choose::SamplerKind;
+use super::plan::{RecordPlan, Target};
+use super::stop::{Exit, Failure};
+use crate::artifacts::ArtifactError;
+use crate::profile::{Accounting, Recording};
+use crate::recorder::{Recorded, RunError, StopReason};
+use crate::sampling::{SamplingError, SamplingPlan, Scope};
+use crate::sys::perf::{StackSource, Trigger};
+use crate::target::host::Host;
+
+pub(super) fn event(trigger: Trigger) -> &'static str {
+    match trigger {
+        Trigger::HardwareCycles => "cycles",
+        Trigger::CpuClock | Trigger::Dummy => "cpu-clock",
+    }
+}
+
+pub(super) fn sampler(kind: SamplerKind) -> &'static str {
+    match kind {
+        SamplerKind::Bpf => "bpf",
+        SamplerKind::Perf => "perf",
+    }
+}
+
+pub(super) fn unwind(stack: StackSource) -> String {
+    match stack {
+        StackSource::Copy { bytes } => format!("dwarf-copy ({bytes} bytes)"),
+        StackSource::CallChain | StackSource::None => "fp".into(),
+    }
+}
+
+pub(super) fn stopped_by(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::Duration => "duration",
+        StopReason::Interrupted => "interrupted",
+        StopReason::TargetExited => "target exited",
+    }
+}
+
+/// The log line at the start.
+pub(super) fn begins(plan: &RecordPlan, sampling: &SamplingPlan) -> String {
+    let until = match plan.duration {
+        Some(duration) => format!("for {:.1} s", duration.as_secs_f64()),
+        None => "until Ctrl-C or its end".into(),
+    };
+    format!(
+        "recording {} at {} Hz ({}, {} sampler, {}) {until}",
+        scope(&sampling.scope),
+        plan.frequency_hz,
+        event(plan.event.what),
+        sampler(plan.sampler.what),
+        unwind(plan.stack.what),
+    )
+}
+
+fn scope(scope: &Scope) -> String {
+    match scope {
+        Scope::All => "everything".into(),
+        Scope::Name(name) => format!("processes named `{name}`"),
+        Scope::Pids { roots, tree } => {
+            let pids: Vec<String> = roots.iter().map(u32::to_string).collect();
+            let family = if *tree { " with descendants" } else { "" };
+            format!("PID {}{family}", pids.join(", "))
+        }
+    }
+}
+
+/// What was recorded, for the report.
+pub(super) fn target(target: &Target, sampling: &SamplingPlan, recorded: &Recorded) -> String {
+    let processes = match recorded.processes_seen {
+        1 => "1 process".into(),
+        n => format!("{n} processes"),
+    };
+    match target {
+        Target::Command(command) => {
+            format!("`{}` ({processes})", command_line(command.iter().cloned()))
+        }
+        Target::Running(_) => format!("{} ({processes})", scope(&sampling.scope)),
+    }
+}
+
+/// A command line that a shell reads back as the same words.
+pub(super) fn command_line(words: impl IntoIterator<Item = OsString>) -> String {
+    let quoted: Vec<String> = words
+        .into_iter()
+        .map(|w| quote(&w.to_string_lossy()))
+        .collect();
+    quoted.join(" ")
+}
+
+fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+pub(super) fn not_written(error: ArtifactError) -> Failure {
+    let hint = error.hint();
+    Failure::new(Exit::NotWritten, error).hint(hint)
+}
+
+pub(super) fn run_failed(error: RunError, host: &Host) -> Failure {
+    match error {
+        RunError::Sampling(error) => sampling_failed(error, host),
+        RunError::Release(_) => Failure::new(Exit::NoTarget, error),
+    }
+}
+
+/// Why sampling failed, with what would make it work.
+pub(super) fn sampling_failed(error: SamplingError, host: &Host) -> Failure {
+    let paranoid = host
+        .sysctls
+        .perf_event_paranoid
+        .map_or_else(|| "not readable".into(), |level| level.to_string());
+    match &error {
+        SamplingError::EventNotPermitted { .. } => Failure::new(Exit::NotPermitted, error).hint(
+            format!(
+                "kernel.perf_event_paranoid is {paranoid}; run as root or grant CAP_PERFMON, or CAP_SYS_ADMIN where \
+                 it is 3 or more; `perfprof doctor` has the exact command"
+            ),
+        ),
+        SamplingError::BpfNotPermitted { .. } => Failure::new(Exit::NotPermitted, error).hint(
+            "grant CAP_BPF and CAP_PERFMON (in a container also `seccompProfile: {type: Unconfined}`), or use \
+             `--sampler perf`; `perfprof doctor` has the exact command",
+        ),
+        SamplingError::TargetEnded => Failure::new(Exit::NoTarget, error),
+        SamplingError::TooManyEvents { .. } => Failure::new(Exit::NotPermitted, error)
+            .hint("raise the limit of open files (`ulimit -n`), or run as root: then one event per CPU suffices"),
+        SamplingError::Bpf { .. } => {
+            Failure::new(Exit::NotPermitted, error).hint("use `--sampler perf`, or see `perfprof doctor`")
+        }
+        _ => Failure::new(Exit::NotPermitted, error).hint("`perfprof doctor` says what is missing"),
+    }
+}
+
+/// Not one tick hit the target: an error, because an empty profile looks like an idle service.
+pub(super) fn no_samples(recording: &Recording, accounting: &Accounting) -> Failure {
+    let used = match accounting.cpu_ns() {
+        Some(cpu_ns) => format!("it used {:.3} s of CPU time", cpu_ns as f64 / 1e9),
+        None => "its CPU time is not known".into(),
+    };
+    let lost = match accounting.lost {
+        0 => String::new(),
+        lost => format!("; {lost} samples were lost"),
+    };
+    Failure::message(
+        Exit::Inconclusive,
+        format!(
+            "no samples of {} in {:.1} s: {used}{lost}",
+            recording.target,
+            recording.duration_ns as f64 / 1e9
+        ),
+    )
+    .hint("record while the service is under load, for longer, or at a higher --frequency; --tree adds worker processes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_reads_back_as_the_same_words() {
+        let words = ["perfprof", "--service", "it's a; test", ""].map(OsString::from);
+        assert_eq!(
+            command_line(words),
+            r"perfprof --service 'it'\''s a; test' ''"
+        );
+    }
+}
