@@ -21,6 +21,8 @@ pub(super) struct Name {
     /// Path of the binary; empty where unknown.
     pub(super) module: String,
     pub(super) kernel: bool,
+    /// Stands for all code of a binary that has no name.
+    pub(super) is_group: bool,
 }
 
 /// All functions, each once, and per frame the functions found there, innermost first.
@@ -58,6 +60,7 @@ impl Names {
             file: String::new(),
             module: String::new(),
             kernel: false,
+            is_group: true,
         })
     }
 
@@ -96,5 +99,6 @@ fn name_of(profile: &Profile, frame: &Frame, line: &Line) -> Name {
         file: function.file.clone(),
         module: mapping.map_or_else(String::new, |m| m.path.clone()),
         kernel: frame.kind == FrameKind::Kernel,
+        is_group: frame.unresolved.is_some(),
     }
 }

@@ -30,6 +30,8 @@ pub struct Chain {
 pub struct HotPath {
     pub name: String,
     pub kernel: bool,
+    /// Not one function but all nameless code of a binary.
+    pub is_group: bool,
     /// Path of the binary; empty where unknown.
     pub module: String,
     /// Source file; empty where unknown.
@@ -93,6 +95,7 @@ fn path(tally: &Tally, ix: NameIx, share: Share) -> HotPath {
     HotPath {
         name: name.name.clone(),
         kernel: name.kernel,
+        is_group: name.is_group,
         module: name.module.clone(),
         file: name.file.clone(),
         line: 0,

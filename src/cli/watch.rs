@@ -10,11 +10,15 @@ use crate::target::gauges::Gauges;
 /// Off a terminal, progress is a log line this often.
 const LOG_EVERY_NS: u64 = 10_000_000_000;
 
+/// Shortest time between two readings; CPU time is counted in ticks of 4 ms at worst.
+const MIN_INTERVAL_NS: u64 = 50_000_000;
+
 /// Reads gauges and shows progress.
 #[derive(Debug)]
 pub(super) struct Watch<'a> {
     gauges: Gauges,
     log: &'a Log,
+    last_read_ns: Option<u64>,
     next_log_ns: u64,
     own_at_start: OwnUsage,
 }
@@ -29,6 +33,7 @@ impl<'a> Watch<'a> {
         Watch {
             gauges,
             log,
+            last_read_ns: None,
             next_log_ns: LOG_EVERY_NS,
             own_at_start: OwnUsage::now(),
         }
@@ -38,12 +43,23 @@ impl<'a> Watch<'a> {
         if !progress.new_pids.is_empty() {
             self.gauges.add_pids(&progress.new_pids);
         }
-        self.gauges.read(progress.elapsed_ns);
+        self.read(progress.elapsed_ns);
         if self.log.has_progress_line() {
             self.log.progress(&self.line(progress));
         } else if progress.elapsed_ns >= self.next_log_ns {
             self.next_log_ns += LOG_EVERY_NS;
             self.log.info(self.line(progress));
+        }
+    }
+
+    /// Reads the gauges, unless they have just been read: over a moment, a rate is mostly error.
+    fn read(&mut self, at_ns: u64) {
+        if self
+            .last_read_ns
+            .is_none_or(|last| at_ns >= last + MIN_INTERVAL_NS)
+        {
+            self.gauges.read(at_ns);
+            self.last_read_ns = Some(at_ns);
         }
     }
 
@@ -66,7 +82,7 @@ impl<'a> Watch<'a> {
 
     /// The cgroup's CPU time and all readings, after a last one.
     pub fn finish(mut self, duration_ns: u64) -> (Option<CgroupCpu>, CapacityFacts) {
-        self.gauges.read(duration_ns);
+        self.read(duration_ns);
         (self.gauges.cgroup_cpu(), self.gauges.finish())
     }
 }

@@ -10,7 +10,14 @@ use crate::repository;
 use crate::rust_code::code_only;
 
 /// Touches the kernel and the disk.
-const RECORDING_SIDE: &[&str] = &["sys", "target", "sampling", "unwind", "symbolize"];
+const RECORDING_SIDE: &[&str] = &[
+    "sys",
+    "target",
+    "sampling",
+    "unwind",
+    "recorder",
+    "symbolize",
+];
 /// Computes values or bytes from a profile.
 const READING_SIDE: &[&str] = &[
     "analysis",

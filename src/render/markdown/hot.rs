@@ -9,6 +9,8 @@ use crate::render::{fit, units};
 
 /// Functions per list.
 const TOP: usize = 10;
+/// Share of all stacks from which a function is scaffolding.
+const EVERYWHERE: f64 = 0.99;
 /// Functions shown of a long call chain, from the root and from the leaf.
 const CHAIN_ENDS: (usize, usize) = (3, 5);
 
@@ -26,24 +28,56 @@ pub(super) fn hot_paths(profile: &Profile, analysis: &Analysis) -> String {
         Origin::Foreign { .. } => "",
     };
     let n = units::count(hot.whole.ticks);
+    let (telling, everywhere) = split_everywhere(&hot.by_total);
     format!(
         "### Hottest by self time\n\nShares are of the {of}, n = {n} ticks{}. {}\n\n{}\n### Hottest by total time\n\n\
          A function's own time and that of everything it called, once per stack. The chain is the heaviest that runs \
-         through it.\n\n{}",
+         through it.{}\n\n{}",
         cpu_only,
         how_sure(analysis),
         ranking(
             profile,
-            &hot.by_self,
+            &hot.by_self.iter().collect::<Vec<_>>(),
             |path| path.self_weight.cpu_ns,
             |path| path.self_weight.ticks
         ),
+        in_every_stack(&everywhere),
         ranking(
             profile,
-            &hot.by_total,
+            &telling,
             |path| path.total_weight.cpu_ns,
             |path| path.total_weight.ticks
         ),
+    )
+}
+
+/// A function that stands in nearly every stack (`main`, an event loop) says nothing in a ranking by total time, nor
+/// does all nameless code of a binary taken together. Both are kept apart, unless nothing else is left.
+fn split_everywhere(by_total: &[HotPath]) -> (Vec<&HotPath>, Vec<&HotPath>) {
+    let (groups, functions): (Vec<_>, Vec<_>) = by_total.iter().partition(|path| path.is_group);
+    let (everywhere, telling): (Vec<_>, Vec<_>) = functions
+        .into_iter()
+        .partition(|path| path.share.value >= EVERYWHERE);
+    match (telling.is_empty(), everywhere.is_empty()) {
+        (false, _) => (telling, everywhere),
+        (true, false) => (everywhere, Vec::new()),
+        (true, true) => (groups, Vec::new()),
+    }
+}
+
+fn in_every_stack(everywhere: &[&HotPath]) -> String {
+    if everywhere.is_empty() {
+        return String::new();
+    }
+    let names: Vec<String> = everywhere
+        .iter()
+        .take(TOP)
+        .map(|path| code(&fit::middle(&path.name, NAME_CHARS)))
+        .collect();
+    let least = units::percent(EVERYWHERE);
+    format!(
+        " Not listed, because they stand in at least {least} of all stacks: {}.",
+        names.join(", ")
     )
 }
 
@@ -69,7 +103,7 @@ fn how_sure(analysis: &Analysis) -> String {
 
 fn ranking(
     profile: &Profile,
-    paths: &[HotPath],
+    paths: &[&HotPath],
     cpu_ns: impl Fn(&HotPath) -> u64,
     ticks: impl Fn(&HotPath) -> u64,
 ) -> String {
@@ -117,7 +151,7 @@ fn ranking(
 }
 
 /// The chains of a ranking, equal ones of neighbours together.
-fn chains(paths: &[HotPath]) -> String {
+fn chains(paths: &[&HotPath]) -> String {
     let mut out = String::new();
     let mut first = 1;
     for group in paths.chunk_by(|a, b| a.chain == b.chain) {
