@@ -1,3 +1,5 @@
+//! The capacity analysis against loads whose answer is known.
+
 use serde_json::Value;
 
 use super::*;

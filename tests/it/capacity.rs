@@ -8,7 +8,8 @@ use perfprof::target::cgroup::Cgroup;
 use perfprof::target::gauges::Gauges;
 use perfprof::target::host::Host;
 
-use crate::sandbox::{Burner, TOUCHED_BYTES, skip};
+use crate::sandbox::{Burner, TOUCHED_BYTES};
+use crate::support::need::skip;
 
 /// Reads the gauges each tenth of a second for this long.
 fn record(pid: u32, length: Duration) -> CapacityFacts {

@@ -17,16 +17,6 @@ const HELD_THEN_BUSY: &str =
     "read go; memory=$(head -c 4000000 /dev/zero | tr '\\0' x); while :; do :; done";
 pub(crate) const TOUCHED_BYTES: u64 = 4_000_000;
 
-/// Says that a test did not run; a failure when `PERFPROF_REQUIRE` names the need.
-pub(crate) fn skip(need: &str, reason: &str) {
-    let required = std::env::var("PERFPROF_REQUIRE").unwrap_or_default();
-    assert!(
-        !required.split(',').any(|n| n == need),
-        "{need} is required: {reason}"
-    );
-    eprintln!("SKIP {need}: {reason}");
-}
-
 /// A shell that loops for ever, in cgroups of its own.
 pub(crate) struct Burner {
     child: Child,

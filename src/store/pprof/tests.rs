@@ -1,3 +1,5 @@
+//! What is written is read back the same, and damaged files are errors.
+
 use super::*;
 use crate::profile::{
     Accounting, Frame, FrameKind, Function, Line, Mapping, MappingKind, Profile, ProfileBuilder,
