@@ -9,6 +9,7 @@
 
 mod accounting;
 mod filter;
+mod interpret;
 mod order;
 mod run;
 mod tally;

@@ -8,27 +8,24 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::profile::{ElfAddr, FrameAddr, RuntimeAddr, StackEnd, StackIx, Thread, Why};
-use crate::sampling::{Event, RawSample, Sampler, SamplingError, SamplingPlan, Timed, UserStack};
+use crate::sampling::{Event, RawSample, Sampler, SamplingError, SamplingPlan, Timed};
 use crate::sys::bpf::RunStatistics;
 use crate::sys::perf::Trigger;
 use crate::sys::usage::monotonic_ns;
 use crate::target::binary::Binary;
-use crate::target::mappings::Mappings;
 use crate::target::process;
-use crate::target::processes::Processes;
-use crate::unwind::{CopyUnwinder, RootJudge, StackCopy};
 
 use super::accounting::{Accountant, pids_now};
 use super::filter::TargetFilter;
+use super::interpret::Interpreter;
 use super::order::TimeOrder;
-use super::tally::{Code, RawFrame, Tally};
+use super::tally::Tally;
 
 /// Length of a time slice: short enough that ten seconds give a hundred blocks for statistics.
 pub const SLICE_NS: u64 = 100_000_000;
 
 /// Longest wait for records; also how often ends of targets and signals are noticed.
-const POLL_MS: u16 = 50;
+const POLL_MS: u64 = 50;
 
 /// How often the observer hears of progress.
 const OBSERVE_NS: u64 = 100_000_000;
@@ -82,11 +79,9 @@ pub struct RecordingLoop<'a> {
     duration_ns: Option<u64>,
     stop: StopSignals,
     filter: TargetFilter,
-    processes: Processes,
+    interpreter: Interpreter,
     order: TimeOrder,
     tally: Tally,
-    unwinder: CopyUnwinder,
-    judge: RootJudge,
     accountant: Accountant,
     begun_ns: u64,
     new_pids: Vec<u32>,
@@ -98,18 +93,18 @@ impl<'a> RecordingLoop<'a> {
     /// Takes stock of the target. The sampler is armed already, so that nothing escapes between.
     pub fn new(plan: &'a SamplingPlan, duration: Option<Duration>, stop: StopSignals) -> Self {
         let alive = plan.scope.current_pids();
-        let mut processes = Processes::default();
-        alive.iter().for_each(|pid| processes.read(*pid));
+        let mut interpreter = Interpreter::default();
+        alive
+            .iter()
+            .for_each(|pid| interpreter.processes.read(*pid));
         RecordingLoop {
             plan,
             duration_ns: duration.map(|d| d.as_nanos() as u64),
             stop,
             filter: TargetFilter::new(&plan.scope, &alive),
-            processes,
+            interpreter,
             order: TimeOrder::default(),
             tally: Tally::default(),
-            unwinder: CopyUnwinder::default(),
-            judge: RootJudge::default(),
             accountant: Accountant::default(),
             begun_ns: 0,
             new_pids: Vec::new(),
@@ -136,8 +131,8 @@ impl<'a> RecordingLoop<'a> {
         let mut order = std::mem::take(&mut self.order);
         order.finish(|timed| self.take(timed));
         Ok(Recorded {
-            processes_seen: self.processes.pids_seen(),
-            binaries: self.processes.binaries.all().to_vec(),
+            processes_seen: self.interpreter.processes.pids_seen(),
+            binaries: self.interpreter.processes.binaries.all().to_vec(),
             tally: self.tally,
             accountant: self.accountant,
             stopped_by,
@@ -175,10 +170,10 @@ impl<'a> RecordingLoop<'a> {
 
     /// Waits for a full ring, a signal or the end of the interval.
     fn wait(&self, fds: &[BorrowedFd]) {
-        let left_ms = self.duration_ns.map_or(u64::from(POLL_MS), |duration_ns| {
+        let left_ms = self.duration_ns.map_or(POLL_MS, |duration_ns| {
             (self.begun_ns + duration_ns).saturating_sub(monotonic_ns()) / 1_000_000
         });
-        let timeout = PollTimeout::from(POLL_MS.min(left_ms as u16));
+        let timeout = PollTimeout::from(left_ms.min(POLL_MS) as u16);
         let mut fds: Vec<PollFd> = fds
             .iter()
             .map(|fd| PollFd::new(*fd, PollFlags::POLLIN))
@@ -241,7 +236,7 @@ impl<'a> RecordingLoop<'a> {
         match timed.event {
             Event::Sample(sample) => self.take_sample(timed.time_ns, &sample),
             Event::Mapped { pid, region } if self.filter.contains(pid) => {
-                self.processes.mapped(pid, &region);
+                self.interpreter.processes.mapped(pid, &region);
             }
             Event::Named {
                 pid,
@@ -253,7 +248,7 @@ impl<'a> RecordingLoop<'a> {
                     self.filter.named(pid, &name);
                 }
                 if self.filter.contains(pid) {
-                    self.processes.named(pid, tid, name, exec);
+                    self.interpreter.processes.named(pid, tid, name, exec);
                 }
             }
             Event::Forked {
@@ -266,11 +261,13 @@ impl<'a> RecordingLoop<'a> {
                     self.new_pids.push(pid);
                 }
                 if self.filter.contains(pid) {
-                    self.processes.forked(pid, tid, parent_pid, parent_tid);
+                    self.interpreter
+                        .processes
+                        .forked(pid, tid, parent_pid, parent_tid);
                 }
             }
             Event::Exited { pid, tid } => {
-                if self.processes.exited(pid, tid) {
+                if self.interpreter.processes.exited(pid, tid) {
                     self.filter.ended(pid);
                 }
             }
@@ -287,9 +284,9 @@ impl<'a> RecordingLoop<'a> {
         if !known && !self.filter.contains(sample.pid) {
             return;
         }
-        let (frames, end) = self.frames_of(sample);
-        let stack: StackIx = self.tally.stack(&frames);
-        let thread = self.thread_of(sample);
+        let (frames, end) = self.interpreter.frames_of(sample);
+        let stack = self.tally.stack(&frames);
+        let thread = self.interpreter.thread_of(sample);
         let thread = self.tally.thread(thread);
         let slice = (time_ns.saturating_sub(self.begun_ns) / SLICE_NS) as u32;
         self.tally
@@ -302,104 +299,6 @@ impl<'a> RecordingLoop<'a> {
             Trigger::CpuClock => sample.period,
             _ => 1_000_000_000 / u64::from(self.plan.frequency_hz.max(1)),
         }
-    }
-
-    fn thread_of(&mut self, sample: &RawSample) -> Thread {
-        let RawSample { pid, tid, .. } = *sample;
-        let process = self.processes.get_or_read(pid);
-        let name_of = |tid| process.thread_name(tid).filter(|name| !name.is_empty());
-        let leader = name_of(pid).map_or_else(|| format!("[pid {pid}]"), str::to_owned);
-        let name = name_of(tid).unwrap_or(&leader).to_owned();
-        Thread {
-            pid,
-            tid,
-            name,
-            process: leader,
-        }
-    }
-
-    /// The frames of a sample, leaf first: the kernel's, then the user's.
-    fn frames_of(&mut self, sample: &RawSample) -> (Vec<RawFrame>, StackEnd) {
-        let process = self.processes.get_or_read(sample.pid);
-        let (mappings, is_kernel_thread) = (process.mappings.clone(), process.is_kernel_thread);
-        let mut frames: Vec<RawFrame> = leaf_first(&sample.kernel)
-            .map(|frame| RawFrame {
-                code: Code::Kernel,
-                addr: ElfAddr(frame.lookup_addr().0),
-            })
-            .collect();
-        let mut user = Vec::new();
-        let end = match &sample.user {
-            UserStack::Absent if is_kernel_thread => StackEnd::Root,
-            UserStack::Absent => StackEnd::Truncated(Why::NoRegisters),
-            UserStack::Walked { frames, end } => {
-                user.extend(leaf_first(frames));
-                self.end_of_walked(&mappings, &mut user, *end)
-            }
-            UserStack::Copied { regs, bytes, full } => {
-                let stack = StackCopy {
-                    ip: regs.ip,
-                    sp: regs.sp,
-                    bp: regs.bp,
-                    bytes,
-                    full: *full,
-                };
-                self.unwinder
-                    .walk(&mappings, &stack, &mut self.judge, &mut user)
-            }
-        };
-        frames.extend(
-            user.iter()
-                .map(|frame| raw_frame(&mappings, frame.lookup_addr())),
-        );
-        (frames, end)
-    }
-
-    /// A chain of frame pointers goes on into nonsense where a caller uses the register for something else: it is cut
-    /// at the first address that is not code.
-    fn end_of_walked(
-        &mut self,
-        mappings: &Mappings,
-        user: &mut Vec<FrameAddr>,
-        end: StackEnd,
-    ) -> StackEnd {
-        let is_code = |frame: &FrameAddr| mappings.find(frame.lookup_addr()).is_some();
-        let code = user
-            .iter()
-            .skip(1)
-            .take_while(|frame| is_code(frame))
-            .count();
-        user.truncate(1 + code);
-        let Some(addr) = user.last().map(|frame| frame.lookup_addr()) else {
-            return end;
-        };
-        let root = mappings.find(addr).is_some_and(|region| {
-            let elf_addr = region.elf_addr(addr);
-            elf_addr.is_some_and(|elf_addr| self.judge.is_root(&region.binary, elf_addr))
-        });
-        if root { StackEnd::Root } else { end }
-    }
-}
-
-/// The first address is where execution stands, the others are where it will return to.
-fn leaf_first(addrs: &[RuntimeAddr]) -> impl Iterator<Item = FrameAddr> + '_ {
-    addrs.iter().enumerate().map(|(ix, addr)| match ix {
-        0 => FrameAddr::Exact(*addr),
-        _ => FrameAddr::Return(*addr),
-    })
-}
-
-fn raw_frame(mappings: &Mappings, addr: RuntimeAddr) -> RawFrame {
-    let found = mappings.find(addr);
-    match found {
-        Some(region) => RawFrame {
-            code: Code::Binary(region.binary.ix),
-            addr: region.elf_addr(addr).unwrap_or(ElfAddr(addr.0)),
-        },
-        None => RawFrame {
-            code: Code::Unmapped,
-            addr: ElfAddr(addr.0),
-        },
     }
 }
 
