@@ -8,6 +8,7 @@ use super::words;
 use crate::sampling::{
     BpfSampler, PerfSampler, Sampler, SamplingError, SamplingPlan, Scope, load_filter,
 };
+use crate::sys::bpf::take_messages;
 use crate::target::host::Host;
 
 /// Arms the sampler of the plan. What was used instead is put into the plan, with the reason.
@@ -23,6 +24,7 @@ pub(super) fn arm(
             Err(error) if plan.sampler_insisted => return Err(words::sampling_failed(error, host)),
             Err(error) => {
                 log.detail(format!("the bpf sampler cannot be used: {error}"));
+                log.detail(take_messages());
                 let why = format!("the bpf sampler cannot be used: {error}");
                 plan.sampler = Chosen {
                     what: SamplerKind::Perf,
@@ -53,6 +55,7 @@ fn arm_perf(sampling: &SamplingPlan, log: &Log) -> Result<(PerfSampler, bool), S
     let filter = load_filter(sampling);
     if let Err(error) = &filter {
         log.detail(format!("no filtering in the kernel: {error}"));
+        log.detail(take_messages());
     }
     if let Ok(filter) = filter {
         match PerfSampler::arm(sampling, Some(filter)) {

@@ -44,8 +44,9 @@ impl Log {
     }
 
     pub fn detail(&self, message: impl Display) {
-        if self.verbose {
-            self.line(&message.to_string());
+        let message = message.to_string();
+        if self.verbose && !message.is_empty() {
+            self.line(message.trim_end());
         }
     }
 

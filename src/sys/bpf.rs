@@ -8,9 +8,12 @@ use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::Mutex;
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{ErrorKind, Link, MapCore, MapFlags, OpenObject, RingBuffer, RingBufferBuilder};
+use libbpf_rs::{
+    ErrorKind, Link, MapCore, MapFlags, OpenObject, PrintLevel, RingBuffer, RingBufferBuilder,
+};
 use zerocopy::FromBytes;
 
 use super::abi::{Counters, TargetMode};
@@ -61,6 +64,7 @@ pub struct RunStatistics {
 impl BpfPrograms {
     /// Opens, configures and loads; the error is libbpf's, with the verifier's words when it refused.
     pub fn load(config: &BpfConfig) -> libbpf_rs::Result<BpfPrograms> {
+        libbpf_rs::set_print(Some((PrintLevel::Warn, keep_message)));
         // One small allocation per recording lives as long as the process: the skeleton borrows it.
         let storage: &'static mut MaybeUninit<OpenObject> =
             Box::leak(Box::new(MaybeUninit::uninit()));
@@ -208,6 +212,27 @@ impl BpfPrograms {
                 runs: sum.runs + info.run_cnt,
             });
         Some(sum)
+    }
+}
+
+/// What libbpf and the verifier have said since the last call: the detail behind a failed load.
+pub fn take_messages() -> String {
+    MESSAGES
+        .lock()
+        .map(|mut kept| std::mem::take(&mut *kept))
+        .unwrap_or_default()
+}
+
+static MESSAGES: Mutex<String> = Mutex::new(String::new());
+
+/// The verifier's log of a refused program can be megabytes; its end tells.
+const MAX_MESSAGE_BYTES: usize = 64 << 10;
+
+fn keep_message(_level: PrintLevel, message: String) {
+    if let Ok(mut kept) = MESSAGES.lock()
+        && kept.len() + message.len() <= MAX_MESSAGE_BYTES
+    {
+        kept.push_str(&message);
     }
 }
 
