@@ -1,10 +1,10 @@
 //! The recording loop: from events in any order to a tally of stacks, with nothing lost on the way.
 //!
-//! In: an armed [`Sampler`] and who is meant. Out: a [`Recorded`]: raw stacks by thread and time slice, the binaries
+//! In: an armed [`crate::sampling::Sampler`] and who is meant. Out: a [`Recorded`]: raw stacks by thread and time slice, the binaries
 //! they ran through, and the kernel's accounting of the same time. Names come later, in `symbolize`.
 //!
-//! A tick is taken through: order of time ([`order`]), the process as it was at that moment (`target`), the walk if the
-//! kernel has not walked already (`unwind`), the tally ([`tally`]).
+//! A tick is taken through: order of time (`order`), the process as it was at that moment (`target`), the walk if the
+//! kernel has not walked already (`unwind`), the tally (`tally`).
 #![forbid(unsafe_code)]
 
 mod accounting;

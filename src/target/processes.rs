@@ -4,22 +4,32 @@
 //! as they were when a tick hit it. Also follows processes that are not (yet) targets, because the kernel's records
 //! come before we know.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 use super::binaries::Binaries;
 use super::mappings::{MappedRegion, Mappings, Region};
 use super::process;
 
+/// Ended processes that are still known: a service that starts a thousand a second has them for a second.
+const MAX_ENDED: usize = 1024;
+
 /// A process as known so far.
 #[derive(Debug, Default)]
 pub struct Process {
     pub mappings: Rc<Mappings>,
     pub is_kernel_thread: bool,
+    /// Of all threads, also of those that have ended: their last ticks may still be on the way.
     names: HashMap<u32, String>,
+    alive: HashSet<u32>,
 }
 
 impl Process {
+    fn add_thread(&mut self, tid: u32, name: String) {
+        self.names.insert(tid, name);
+        self.alive.insert(tid);
+    }
+
     /// The command name of one of its threads.
     pub fn thread_name(&self, tid: u32) -> Option<&str> {
         self.names.get(&tid).map(String::as_str)
@@ -30,6 +40,8 @@ impl Process {
 #[derive(Debug, Default)]
 pub struct Processes {
     by_pid: HashMap<u32, Process>,
+    /// Ended, oldest first.
+    ended: VecDeque<u32>,
     pub binaries: Binaries,
     /// Ever seen, for the report.
     pids_seen: BTreeSet<u32>,
@@ -57,7 +69,7 @@ impl Processes {
         };
         for tid in process::threads(pid).unwrap_or_default() {
             if let Some(name) = process::thread_name(pid, tid) {
-                process.names.insert(tid, name);
+                process.add_thread(tid, name);
             }
         }
         let maps = std::fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
@@ -106,7 +118,7 @@ impl Processes {
         if exec {
             *process = Process::default();
         }
-        process.names.insert(tid, name);
+        process.add_thread(tid, name);
         self.pids_seen.insert(pid);
     }
 
@@ -132,21 +144,34 @@ impl Processes {
             self.pids_seen.insert(pid);
         }
         if let Some(process) = self.by_pid.get_mut(&pid) {
-            process.names.insert(tid, name);
+            process.add_thread(tid, name);
         }
     }
 
-    /// A thread ended; the process is forgotten with its last one, and then the answer is yes.
+    /// A thread ended. Answers whether it was the last one of its process, which is kept for a while: ticks that were
+    /// taken as it ended come after this record.
     pub fn exited(&mut self, pid: u32, tid: u32) -> bool {
         let Some(process) = self.by_pid.get_mut(&pid) else {
             return false;
         };
-        process.names.remove(&tid);
-        let gone = process.names.is_empty();
+        let gone = process.alive.remove(&tid) && process.alive.is_empty();
         if gone {
-            self.by_pid.remove(&pid);
+            self.ended.push_back(pid);
+            self.forget_ended();
         }
         gone
+    }
+
+    fn forget_ended(&mut self) {
+        while self.ended.len() > MAX_ENDED {
+            let oldest = self.ended.pop_front();
+            // Its number may have been given to a new process meanwhile.
+            if let Some(pid) = oldest
+                && self.by_pid.get(&pid).is_some_and(|p| p.alive.is_empty())
+            {
+                self.by_pid.remove(&pid);
+            }
+        }
     }
 
     pub fn pids_seen(&self) -> usize {
@@ -176,7 +201,15 @@ mod tests {
                 .count(),
             0
         );
-        assert!(processes.exited(900_001, 900_001));
+        assert!(processes.exited(900_001, 900_001) && !processes.exited(900_001, 900_001));
+        assert_eq!(
+            processes.get(900_001).and_then(|p| p.thread_name(900_001)),
+            Some("next")
+        );
+        for pid in 1_000_000..1_000_000 + MAX_ENDED as u32 {
+            processes.forked(pid, pid, own, own);
+            assert!(processes.exited(pid, pid));
+        }
         assert!(processes.get(900_001).is_none());
         assert!(
             processes
