@@ -24,6 +24,7 @@ enum stack_end {
 enum record_kind {
 	RECORD_SAMPLE = 1,
 	RECORD_EXIT = 2,
+	RECORD_FREE = 3,
 };
 
 /* Whom a tick must hit to be recorded. */
@@ -52,7 +53,10 @@ struct sample_record {
 	__u8 pad[3];
 };
 
-/* A thread of the target ended, having used `cpu_ns` since it began. */
+/*
+ * RECORD_EXIT: a thread of the target is ending, having used at least `cpu_ns` since it began: the scheduler has not
+ * yet counted what it used since it last switched. RECORD_FREE: it is gone, and `cpu_ns` is final.
+ */
 struct exit_record {
 	struct record_head head;
 	__u64 cpu_ns;

@@ -20,7 +20,7 @@ const volatile char target_name[16] = {};
 const volatile __u32 wakeup_bytes = 256 * 1024;
 const volatile bool kernel_stacks = true;
 
-/* PIDs of the target -> 1. User space adds those alive at attach, on_fork their children; on_exit removes. When full,
+/* PIDs of the target -> 1. User space adds those alive at attach, on_fork their children; on_free removes. When full,
  * a child is not followed and its ticks are missing from the samples, though not from the kernel's accounting. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -62,6 +62,21 @@ struct ids {
 	__u32 pid;
 	__u32 tid;
 };
+
+struct ending_thread {
+	struct ids ids;
+	/* The last one of its process. */
+	bool last;
+};
+
+/* Threads of the target between their exit and their end: address of the task -> who it was. on_exit writes, on_free
+ * reads and removes; a zombie stays as long as its parent lets it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u64);
+	__type(value, struct ending_thread);
+} ending SEC(".maps");
 
 static __always_inline struct ids ids_of(struct task_struct *task)
 {
@@ -264,17 +279,12 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 }
 
 /* Says how much CPU time a thread of the target used, which nobody can ask once it is gone. */
-SEC("tp_btf/sched_process_exit")
-int BPF_PROG(on_exit, struct task_struct *task)
+static __always_inline void emit_cpu_time(struct task_struct *task, struct ids ids, __u32 kind)
 {
-	struct ids ids = ids_of(task);
 	__u32 zero = 0;
-
-	if (!is_target(task, ids.pid))
-		return 0;
 	struct exit_record record = {
 		.head = {
-			.kind = RECORD_EXIT,
+			.kind = kind,
 			.cpu = bpf_get_smp_processor_id(),
 			.time_ns = bpf_ktime_get_ns(),
 			.pid = ids.pid,
@@ -286,8 +296,39 @@ int BPF_PROG(on_exit, struct task_struct *task)
 
 	if (bpf_ringbuf_output(&records, &record, sizeof(record), wakeup_flag()) && count)
 		count->exits_lost++;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_exit, struct task_struct *task)
+{
+	struct ending_thread thread = { .ids = ids_of(task) };
+	__u64 key = (__u64)task;
+
+	if (!is_target(task, thread.ids.pid))
+		return 0;
 	/* The count of living threads has been lowered already: the last one sees zero. */
-	if (BPF_CORE_READ(task, signal, live.counter) == 0)
-		bpf_map_delete_elem(&targets, &ids.pid);
+	thread.last = BPF_CORE_READ(task, signal, live.counter) == 0;
+	/* When the map is full the count at the exit stays the last word. */
+	bpf_map_update_elem(&ending, &key, &thread, BPF_ANY);
+	emit_cpu_time(task, thread.ids, RECORD_EXIT);
+	return 0;
+}
+
+/*
+ * A grace period after a thread was reaped: all it used has been counted. Its process stays a target up to here, because
+ * tearing down its memory, after on_exit, takes CPU time, too.
+ */
+SEC("tp_btf/sched_process_free")
+int BPF_PROG(on_free, struct task_struct *task)
+{
+	__u64 key = (__u64)task;
+	struct ending_thread *thread = bpf_map_lookup_elem(&ending, &key);
+
+	if (!thread)
+		return 0;
+	emit_cpu_time(task, thread->ids, RECORD_FREE);
+	if (thread->last)
+		bpf_map_delete_elem(&targets, &thread->ids.pid);
+	bpf_map_delete_elem(&ending, &key);
 	return 0;
 }

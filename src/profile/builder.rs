@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use super::{
-    Accounting, Frame, FrameIx, Function, FunctionIx, Mapping, MappingIx, Profile, Recording,
-    Sample, StackEnd, StackIx, StackTree, Thread, ThreadIx,
+    Accounting, Frame, FrameIx, FrameKind, Function, FunctionIx, Mapping, MappingIx, Profile,
+    Recording, Sample, StackEnd, StackIx, StackTree, Thread, ThreadIx,
 };
 
 /// More slices than this are merged two by two: enough blocks for any statistics, and a bounded file for a recording
@@ -90,6 +90,10 @@ impl ProfileBuilder {
             "a frame has at least its address as a name"
         );
         FrameIx(self.frames.intern(frame))
+    }
+
+    pub fn frame_kind(&self, frame: FrameIx) -> FrameKind {
+        self.frames.items[frame.0 as usize].kind
     }
 
     /// Name of the function that has the frame's code, the one others may be inlined into.

@@ -1,7 +1,8 @@
 //! The kernel's own count of CPU time, for exactly the threads and the time that were sampled.
 //!
 //! In: `schedstat` of every target thread when sampling starts and when it stops, and for threads that end meanwhile
-//! their total, reported by BPF as they exit. Without BPF the figures of ended threads are those of the last look, and
+//! their total, reported by BPF: a lower bound as they exit, because the scheduler counts a thread's time only when it
+//! switches away from it, and the final figure a grace period after they are gone. Without BPF the figures of ended threads are those of the last look, and
 //! the sum is completed by what the sampling events counted themselves.
 
 use std::collections::HashMap;
@@ -19,7 +20,9 @@ pub struct Accountant {
     before: HashMap<ThreadKey, u64>,
     /// CPU time at the last look, for threads that may end unseen.
     latest: HashMap<ThreadKey, u64>,
-    /// CPU time within the recording of threads that have ended.
+    /// CPU time of threads that are ending, as of their exit.
+    ending: HashMap<ThreadKey, u64>,
+    /// CPU time within the recording of threads that are gone.
     ended: HashMap<ThreadKey, u64>,
 }
 
@@ -32,11 +35,32 @@ impl Accountant {
         }
     }
 
-    /// A thread ended, having used `cpu_ns` in its life.
-    pub fn thread_ended(&mut self, pid: u32, tid: u32, cpu_ns: u64) {
+    /// A thread is ending, having used at least `cpu_ns` in its life.
+    pub fn thread_ending(&mut self, pid: u32, tid: u32, cpu_ns: u64) {
+        self.latest.remove(&(pid, tid));
+        self.ending.insert((pid, tid), cpu_ns);
+    }
+
+    /// A thread is gone, having used `cpu_ns` in its life.
+    pub fn thread_gone(&mut self, pid: u32, tid: u32, cpu_ns: u64) {
         let before = self.before.remove(&(pid, tid)).unwrap_or(0);
         self.latest.remove(&(pid, tid));
+        self.ending.remove(&(pid, tid));
         *self.ended.entry((pid, tid)).or_default() += cpu_ns.saturating_sub(before);
+    }
+
+    /// Whether threads have ended whose final figure has not come.
+    pub fn waits_for_ends(&self) -> bool {
+        !self.ending.is_empty()
+    }
+
+    /// Takes the figures of zombies from `/proc`, where they stay until their parent looks; those of others stand as of
+    /// their exit.
+    pub fn settle_ends(&mut self) {
+        for ((pid, tid), at_exit) in std::mem::take(&mut self.ending) {
+            let zombie = process::thread_cpu_ns(pid, tid).filter(|cpu_ns| *cpu_ns >= at_exit);
+            self.thread_gone(pid, tid, zombie.unwrap_or(at_exit));
+        }
     }
 
     /// Looks again, so that a thread which ends unseen is known up to now.
@@ -57,6 +81,7 @@ impl Accountant {
             before,
             latest,
             ended,
+            ending: _,
         } = self;
         let mut used = ended;
         for (key, cpu_ns) in latest {
@@ -72,7 +97,7 @@ impl Accountant {
         let known: u64 = threads.iter().map(|t| t.cpu_ns).sum();
         let mut gaps = Vec::new();
         let (source, unattributed_cpu_ns) = match (exits_reported, counted_ns) {
-            (true, _) => ("schedstat at start and end, exits reported by BPF", 0),
+            (true, _) => ("schedstat at start and end, ends of threads by BPF", 0),
             (false, Some(counted)) => (
                 "schedstat while running, the sampling event's own count for threads that ended",
                 counted.saturating_sub(known),
@@ -124,8 +149,12 @@ mod tests {
     fn a_thread_that_ended_counts_what_it_used_within_the_recording() {
         let mut accountant = Accountant::default();
         accountant.before.insert((1, 2), 100);
-        accountant.thread_ended(1, 2, 350);
-        accountant.thread_ended(1, 3, 40);
+        accountant.thread_ending(1, 2, 300);
+        assert!(accountant.waits_for_ends());
+        accountant.thread_gone(1, 2, 350);
+        accountant.thread_ending(1, 3, 40);
+        accountant.settle_ends();
+        assert!(!accountant.waits_for_ends());
         let accounting = accountant.finish(true, None, Losses::default(), None);
         assert_eq!(accounting.cpu_ns(), Some(290));
         assert_eq!(accounting.threads.len(), 2);

@@ -27,6 +27,9 @@ pub const SLICE_NS: u64 = 100_000_000;
 /// Longest wait for records; also how often ends of targets and signals are noticed.
 const POLL_MS: u64 = 50;
 
+/// Longest wait for ends of threads: RCU grace periods take some ten milliseconds, more on a busy machine.
+const MAX_GRACE_NS: u64 = 200_000_000;
+
 /// How often the observer hears of progress.
 const OBSERVE_NS: u64 = 100_000_000;
 
@@ -126,10 +129,8 @@ impl<'a> RecordingLoop<'a> {
         let stopped_by = self.until_stopped(sampler, observe)?;
         self.accountant.look(&self.target_pids());
         let duration_ns = monotonic_ns() - self.begun_ns;
-        sampler.stop();
-        self.read_batch(sampler)?;
-        let mut order = std::mem::take(&mut self.order);
-        order.finish(|timed| self.take(timed));
+        sampler.stop_ticks();
+        self.read_rest(sampler)?;
         Ok(Recorded {
             processes_seen: self.interpreter.processes.pids_seen(),
             binaries: self.interpreter.processes.binaries.all().to_vec(),
@@ -188,6 +189,22 @@ impl<'a> RecordingLoop<'a> {
         let mut order = std::mem::take(&mut self.order);
         order.batch(&mut batch, |timed| self.take(timed));
         self.order = order;
+        Ok(())
+    }
+
+    /// What is still in the rings; and the ends of threads, which come a grace period late.
+    fn read_rest(&mut self, sampler: &mut dyn Sampler) -> Result<(), SamplingError> {
+        let deadline_ns = monotonic_ns() + MAX_GRACE_NS;
+        loop {
+            self.read_batch(sampler)?;
+            let mut order = std::mem::take(&mut self.order);
+            order.finish(|timed| self.take(timed));
+            if !self.accountant.waits_for_ends() || monotonic_ns() > deadline_ns {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(POLL_MS / 10));
+        }
+        self.accountant.settle_ends();
         Ok(())
     }
 
@@ -271,8 +288,18 @@ impl<'a> RecordingLoop<'a> {
                     self.filter.ended(pid);
                 }
             }
-            Event::ThreadCpu { pid, tid, cpu_ns } => {
-                self.accountant.thread_ended(pid, tid, cpu_ns);
+            Event::ThreadCpu {
+                pid,
+                tid,
+                cpu_ns,
+                gone,
+            } if gone => {
+                self.accountant.thread_gone(pid, tid, cpu_ns);
+            }
+            Event::ThreadCpu {
+                pid, tid, cpu_ns, ..
+            } => {
+                self.accountant.thread_ending(pid, tid, cpu_ns);
             }
             Event::Mapped { .. } => {}
         }

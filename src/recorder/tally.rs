@@ -113,13 +113,13 @@ impl Tally {
         self.threads.len()
     }
 
-    /// Moves all ticks into `builder`. `named` holds the frame of the profile for each raw frame, by position;
-    /// `end_of` has the last word on how a stack ended, knowing the names of the two outermost functions (root first).
+    /// Moves all ticks into `builder`. `named` holds the frame of the profile for each raw frame, by position; `settle`
+    /// has the last word on a stack (root first) and on how it ended, now that names are known.
     pub fn pour_into(
         self,
         builder: &mut ProfileBuilder,
         named: &[FrameIx],
-        end_of: impl Fn(StackEnd, Option<&str>, Option<&str>) -> StackEnd,
+        settle: impl Fn(&ProfileBuilder, StackEnd, &mut Vec<FrameIx>) -> StackEnd,
     ) {
         let threads: Vec<ThreadIx> = self
             .threads
@@ -127,13 +127,12 @@ impl Tally {
             .map(|t| builder.thread(t))
             .collect();
         for (key, (count, cpu_ns)) in self.weights {
-            let frames: Vec<FrameIx> = self
+            let mut frames: Vec<FrameIx> = self
                 .stacks
                 .root_to_leaf(key.stack)
                 .map(|raw| named[raw.0 as usize])
                 .collect();
-            let name = |depth: usize| frames.get(depth).map(|ix| builder.outermost_name(*ix));
-            let end = end_of(key.end, name(0), name(1));
+            let end = settle(builder, key.end, &mut frames);
             let stack = builder.stack(frames);
             let thread = threads[key.thread.0 as usize];
             builder.sample(Sample {

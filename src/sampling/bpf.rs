@@ -190,11 +190,10 @@ impl Sampler for BpfSampler {
             })
     }
 
-    fn stop(&mut self) {
+    fn stop_ticks(&mut self) {
         for event in &self.ticks {
             let _ = event.disable();
         }
-        self.programs.detach();
     }
 
     fn losses(&self) -> Losses {

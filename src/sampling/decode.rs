@@ -273,12 +273,13 @@ pub(super) fn bpf_record(bytes: &[u8]) -> Option<Timed> {
     let (head, _) = RecordHead::read_from_prefix(bytes).ok()?;
     let event = match head.kind {
         abi::RECORD_SAMPLE => bpf_sample(bytes)?,
-        abi::RECORD_EXIT => {
+        abi::RECORD_EXIT | abi::RECORD_FREE => {
             let (exit, _) = ExitRecord::read_from_prefix(bytes).ok()?;
             Event::ThreadCpu {
                 pid: head.pid,
                 tid: head.tid,
                 cpu_ns: exit.cpu_ns,
+                gone: head.kind == abi::RECORD_FREE,
             }
         }
         _ => return None,

@@ -37,11 +37,13 @@ pub enum Event {
         pid: u32,
         tid: u32,
     },
-    /// The CPU time a thread had used when it ended, nanoseconds since it began.
+    /// The CPU time a thread had used as it ended, nanoseconds since it began: at least so much while it is ending, and
+    /// exactly so much when it is `gone`.
     ThreadCpu {
         pid: u32,
         tid: u32,
         cpu_ns: u64,
+        gone: bool,
     },
 }
 

@@ -86,8 +86,8 @@ pub trait Sampler {
     /// Appends all that has arrived, in no particular order.
     fn read(&mut self, out: &mut Vec<Timed>) -> Result<(), SamplingError>;
 
-    /// Stops ticking. What was taken before can still be read.
-    fn stop(&mut self);
+    /// Stops ticking. What was taken before can still be read, and ends of threads are still reported.
+    fn stop_ticks(&mut self);
 
     fn losses(&self) -> Losses;
 

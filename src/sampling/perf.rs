@@ -332,13 +332,10 @@ impl Sampler for PerfSampler {
         Ok(())
     }
 
-    fn stop(&mut self) {
+    fn stop_ticks(&mut self) {
         for event in self.events() {
             // An event whose thread has ended is disabled already.
             let _ = event.disable();
-        }
-        if let Some(filter) = &mut self.filter {
-            filter.detach();
         }
     }
 

@@ -1,9 +1,9 @@
-//! Functions known by name to be a thread's first, for stacks whose unwind information cannot say so.
+//! What names tell about the end of a stack, where its unwind information could not.
 //!
 //! Frame pointers end in `main`'s caller, because C libraries are built without; hand-written entry points have no unwind
 //! information. In both cases nothing of the program is missing, and counting such stacks as broken would cry wolf.
 
-use crate::profile::{StackEnd, Why};
+use crate::profile::{FrameIx, FrameKind, ProfileBuilder, StackEnd, Why};
 
 /// Entry points of processes and threads in glibc, musl and the kernel.
 const FIRST_FUNCTIONS: [&str; 12] = [
@@ -21,13 +21,38 @@ const FIRST_FUNCTIONS: [&str; 12] = [
     "_dl_start_user",
 ];
 
+/// From here on `execve` has given up the old program's memory, and the new one has not begun: there is no user stack.
+const REPLACES_PROGRAM: &str = "load_elf_binary";
+
+/// Here a thread gives up its memory and then its registers: without user frames nothing is missing.
+const ENDS_THREAD: &str = "do_exit";
+
+/// The last word on a stack, given root first.
+pub(super) fn settle(
+    builder: &ProfileBuilder,
+    end: StackEnd,
+    frames: &mut Vec<FrameIx>,
+) -> StackEnd {
+    if end == StackEnd::Root {
+        return end;
+    }
+    let kernel = |ix: &FrameIx| builder.frame_kind(*ix) == FrameKind::Kernel;
+    let runs = |name| {
+        frames
+            .iter()
+            .any(|ix| kernel(ix) && builder.outermost_name(*ix) == name)
+    };
+    if runs(REPLACES_PROGRAM) || (frames.iter().all(kernel) && runs(ENDS_THREAD)) {
+        frames.retain(kernel);
+        return StackEnd::Root;
+    }
+    let name = |depth: usize| frames.get(depth).map(|ix| builder.outermost_name(*ix));
+    end_by_name(end, name(0), name(1))
+}
+
 /// How a stack ended, given the names of its two outermost functions. Only ends that a missing rule explains are
 /// reconsidered: a stack that was cut for its depth stays cut.
-pub(super) fn end_by_name(
-    end: StackEnd,
-    outermost: Option<&str>,
-    second: Option<&str>,
-) -> StackEnd {
+fn end_by_name(end: StackEnd, outermost: Option<&str>, second: Option<&str>) -> StackEnd {
     let rule_missing = matches!(
         end,
         StackEnd::Truncated(

@@ -49,7 +49,7 @@ pub fn name_into(
     kernel: KernelNames,
 ) {
     let named = name_all(tally.frames(), binaries, kernel, builder);
-    tally.pour_into(builder, &named, known_roots::end_by_name);
+    tally.pour_into(builder, &named, known_roots::settle);
 }
 
 /// The frame of the profile for each of `raw`, by position.

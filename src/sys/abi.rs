@@ -12,6 +12,7 @@ pub const MAX_USER_FRAMES: usize = 512;
 /// `enum record_kind`.
 pub const RECORD_SAMPLE: u32 = 1;
 pub const RECORD_EXIT: u32 = 2;
+pub const RECORD_FREE: u32 = 3;
 
 /// `enum target_mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

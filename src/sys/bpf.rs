@@ -116,6 +116,7 @@ impl BpfPrograms {
     /// Attaches the programs that follow forks and exits.
     pub fn follow(&mut self) -> libbpf_rs::Result<()> {
         self.links.push(self.skel.progs.on_fork.attach()?);
+        self.links.push(self.skel.progs.on_free.attach()?);
         self.links.push(self.skel.progs.on_exit.attach()?);
         Ok(())
     }
@@ -146,11 +147,6 @@ impl BpfPrograms {
         let _closed_by_libbpf = own.into_raw_fd();
         self.links.push(link);
         Ok(())
-    }
-
-    /// Stops ticks and following; what is in the ring can still be read.
-    pub fn detach(&mut self) {
-        self.links.clear();
     }
 
     /// Becomes readable when the ring asks to be read.
@@ -201,6 +197,7 @@ impl BpfPrograms {
             progs.filter_tick.as_fd(),
             progs.on_fork.as_fd(),
             progs.on_exit.as_fd(),
+            progs.on_free.as_fd(),
         ]
         .into_iter()
         .filter_map(|fd| libbpf_rs::Program::id_from_fd(fd).ok())

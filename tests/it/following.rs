@@ -8,6 +8,7 @@ use crate::support::recording::exit;
 use crate::support::workload::truth_sum;
 use crate::support::{Need, Record, Workload, build, missing};
 
+use std::path::Path;
 use std::time::Duration;
 
 #[test]
@@ -265,4 +266,27 @@ fn is_pending(status: &str, signal: Signal) -> bool {
         })
         .filter_map(|hex| u64::from_str_radix(hex.trim(), 16).ok())
         .any(|set| set & bit != 0)
+}
+
+#[test]
+fn processes_that_live_a_millisecond_are_in_the_books_and_their_stacks_complete() {
+    if missing(&[Need::Perf, Need::Bpf]) {
+        return;
+    }
+    // The scheduler counts a thread's time when it switches away from it: for these that is after they have exited.
+    let script = "for i in $(seq 1 300); do ls -la /usr/lib > /dev/null; done";
+    let finished = Record::new()
+        .launching(Path::new("bash"), &["-c", script])
+        .args(["-F", "997"])
+        .run();
+    let n = finished.assert_recorded().folded().total() as f64;
+    assert!(n > 100.0, "only {n} samples");
+    let cpu_time = finished.coverage("cpu_time");
+    let within = 0.05 + 4.0 / n.sqrt();
+    assert!(
+        (cpu_time - 1.0).abs() <= within,
+        "cpu_time is {cpu_time} ± {within}"
+    );
+    let stacks = finished.coverage("stacks");
+    assert!(stacks >= 0.90, "{stacks} of the stacks are complete");
 }
