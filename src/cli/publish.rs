@@ -8,7 +8,7 @@ use super::words;
 use crate::analysis::{Analysis, Thresholds, Verdict};
 use crate::artifacts::{self, ArtifactRoot, Document, Export, Extra, write_atomic};
 use crate::capacity::{self, Capacity};
-use crate::profile::Profile;
+use crate::profile::{Origin, Profile};
 use crate::render::terminal::Colour;
 use crate::render::{flamegraph, speedscope, terminal};
 use crate::store::{folded, pprof};
@@ -57,10 +57,15 @@ pub(super) fn publish(
         Colour::Plain
     };
     log.block(&terminal::summary(profile, &analysis, &files, colour));
-    Ok(match analysis.coverage.verdict {
-        Verdict::Trusted => Exit::Success,
-        Verdict::Inconclusive { .. } => Exit::Inconclusive,
-    })
+    Ok(exit_of(profile, &analysis.coverage.verdict))
+}
+
+/// Another tool's file says nothing of its coverage: that it cannot be judged is said, and is no failing of it.
+fn exit_of(profile: &Profile, verdict: &Verdict) -> Exit {
+    match (&profile.recording.origin, verdict) {
+        (Origin::Foreign { .. }, _) | (_, Verdict::Trusted) => Exit::Success,
+        (Origin::Perfprof, Verdict::Inconclusive { .. }) => Exit::Inconclusive,
+    }
 }
 
 fn encode(format: Format, profile: &Profile, per_thread: bool) -> Result<Vec<u8>, Failure> {

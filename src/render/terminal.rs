@@ -53,13 +53,14 @@ pub fn summary(
 }
 
 fn verdict(profile: &Profile, verdict: &Verdict, colour: Colour) -> Vec<String> {
-    let what = format!(
-        "{}: {} ticks, {} of CPU time in {}",
-        visible(&fit::middle(&profile.recording.service, NAME_CHARS)),
-        units::count(profile.total_count()),
-        units::duration_ns(profile.total_cpu_ns()),
-        units::duration_ns(profile.recording.duration_ns)
-    );
+    let service = visible(&fit::middle(&profile.recording.service, NAME_CHARS));
+    let mut what = format!("{service}: {} ticks", units::count(profile.total_count()));
+    // Another tool's profile may know no times.
+    if profile.total_cpu_ns() > 0 {
+        let cpu_time = units::duration_ns(profile.total_cpu_ns());
+        let duration = units::duration_ns(profile.recording.duration_ns);
+        what.push_str(&format!(", {cpu_time} of CPU time in {duration}"));
+    }
     match verdict {
         Verdict::Trusted => vec![format!("{}  {what}", colour.paint("1;32", "trusted"))],
         Verdict::Inconclusive { reasons } => {

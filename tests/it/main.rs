@@ -7,6 +7,7 @@ mod golden;
 mod ground_truth;
 mod interop;
 mod postgres;
+mod report;
 mod sandbox;
 mod support;
 mod workloads;

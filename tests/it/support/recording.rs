@@ -31,6 +31,7 @@ pub(crate) mod exit {
     pub(crate) const NOT_PERMITTED: i32 = 3;
     pub(crate) const NO_TARGET: i32 = 4;
     pub(crate) const INCONCLUSIVE: i32 = 5;
+    pub(crate) const BAD_INPUT: i32 = 6;
     pub(crate) const NOT_WRITTEN: i32 = 7;
 }
 
