@@ -4,7 +4,7 @@ use crate::profile::{ElfAddr, FrameAddr, RuntimeAddr, StackEnd, Thread, Why};
 use crate::sampling::{RawSample, UserStack};
 use crate::target::mappings::Mappings;
 use crate::target::processes::Processes;
-use crate::unwind::{CopyUnwinder, RootJudge, StackCopy};
+use crate::unwind::{CopyUnwinder, StackCopy};
 
 use super::tally::{Code, RawFrame};
 
@@ -13,7 +13,6 @@ use super::tally::{Code, RawFrame};
 pub(super) struct Interpreter {
     pub(super) processes: Processes,
     unwinder: CopyUnwinder,
-    judge: RootJudge,
 }
 
 impl Interpreter {
@@ -50,16 +49,17 @@ impl Interpreter {
                 user.extend(leaf_first(frames));
                 self.end_of_walked(&mappings, &mut user, *end)
             }
-            UserStack::Copied { regs, bytes, full } => {
+            UserStack::Copied {
+                registers,
+                bytes,
+                full,
+            } => {
                 let stack = StackCopy {
-                    ip: regs.ip,
-                    sp: regs.sp,
-                    bp: regs.bp,
+                    registers: **registers,
                     bytes,
                     full: *full,
                 };
-                self.unwinder
-                    .walk(&mappings, &stack, &mut self.judge, &mut user)
+                self.unwinder.walk(&mappings, &stack, &mut user)
             }
         };
         frames.extend(
@@ -89,7 +89,7 @@ impl Interpreter {
         };
         let root = mappings.find(addr).is_some_and(|region| {
             let elf_addr = region.elf_addr(addr);
-            elf_addr.is_some_and(|elf_addr| self.judge.is_root(&region.binary, elf_addr))
+            elf_addr.is_some_and(|elf_addr| self.unwinder.rows.is_root(&region.binary, elf_addr))
         });
         if root { StackEnd::Root } else { end }
     }

@@ -11,7 +11,9 @@ use crate::sys::abi::{self, ExitRecord, RecordHead, SampleRecord};
 use crate::sys::ring::RecordHeader;
 use crate::target::mappings::{Region, device_number};
 
-use super::event::{Event, RawSample, Timed, UserRegs, UserStack};
+use crate::unwind::{REGISTER_COUNT, Registers};
+
+use super::event::{Event, RawSample, Timed, UserStack};
 
 /// Bytes of the trailer `sample_id_all` appends: pid, tid, time, cpu, reserved, identifier.
 const TRAILER_BYTES: usize = 32;
@@ -163,33 +165,41 @@ fn call_chain(fields: &mut Fields) -> Option<(Vec<RuntimeAddr>, UserStack)> {
     ))
 }
 
-/// Registers in order of bit number (BP, SP, IP), then the copied bytes and how many of them the kernel filled.
+/// DWARF numbers of the registers in the order of `sys::perf::USER_REGS`: AX, BX, CX, DX, SI, DI, BP, SP, IP, R8 to R15.
+const REGISTER_ORDER: [usize; REGISTER_COUNT] =
+    [0, 3, 2, 1, 4, 5, 6, 7, 16, 8, 9, 10, 11, 12, 13, 14, 15];
+
+/// The kernel writes this for registers that a system call did not save.
+const NOT_SAVED: u64 = u64::MAX;
+
+/// Registers, then the copied bytes and how many of them the kernel filled.
 fn stack_copy(fields: &mut Fields) -> Option<UserStack> {
-    let registers_abi = fields.u64()?;
-    let regs = match u32::try_from(registers_abi).ok()? {
-        b::PERF_SAMPLE_REGS_ABI_NONE => None,
-        abi => {
-            let (bp, sp, ip) = (fields.u64()?, fields.u64()?, fields.u64()?);
-            (abi == b::PERF_SAMPLE_REGS_ABI_64).then_some(UserRegs { ip, sp, bp })
+    let registers_abi = u32::try_from(fields.u64()?).ok()?;
+    let mut registers = Registers::default();
+    if registers_abi != b::PERF_SAMPLE_REGS_ABI_NONE {
+        for number in REGISTER_ORDER {
+            registers.set(
+                number,
+                Some(fields.u64()?).filter(|value| *value != NOT_SAVED),
+            );
         }
-    };
+    }
     let room = fields.u64()? as usize;
     let bytes = fields.bytes(room)?;
     let filled = if room == 0 { 0 } else { fields.u64()? as usize };
-    let Some(regs) = regs else {
-        let absent = registers_abi == u64::from(b::PERF_SAMPLE_REGS_ABI_NONE);
-        let end = StackEnd::Truncated(Why::NoRegisters);
-        let foreign = UserStack::Walked {
+    let end = StackEnd::Truncated(Why::NoRegisters);
+    Some(match registers_abi {
+        b::PERF_SAMPLE_REGS_ABI_NONE => UserStack::Absent,
+        b::PERF_SAMPLE_REGS_ABI_64 => UserStack::Copied {
+            registers: Box::new(registers),
+            bytes: bytes.get(..filled)?.to_vec(),
+            full: filled >= room,
+        },
+        // 32-bit code: another set of registers, and other rules.
+        _ => UserStack::Walked {
             frames: Vec::new(),
             end,
-        };
-        return Some(if absent { UserStack::Absent } else { foreign });
-    };
-    let full = filled >= room;
-    Some(UserStack::Copied {
-        regs,
-        bytes: bytes.get(..filled)?.to_vec(),
-        full,
+        },
     })
 }
 
@@ -358,7 +368,9 @@ mod tests {
 
     #[test]
     fn a_stack_copy_keeps_only_what_the_kernel_filled() {
-        let body = [7, 0, 1, 2, 3, 1, 0, 2, 0xb0, 0x50, 0x10, 16, 111, 222, 8];
+        let mut body = vec![7, 0, 1, 2, 3, 1, 0, 2];
+        body.extend((0..REGISTER_COUNT as u64).map(|ix| 0x100 + ix));
+        body.extend([16, 111, 222, 8]);
         let record = perf_record(header(b::PERF_RECORD_SAMPLE, 0), &words(&body), true);
         let Some(Record::Event { timed, .. }) = record else {
             panic!("{record:?}")
@@ -366,17 +378,17 @@ mod tests {
         let Event::Sample(sample) = timed.event else {
             panic!("a sample")
         };
-        let UserStack::Copied { regs, bytes, full } = sample.user else {
+        let UserStack::Copied {
+            registers,
+            bytes,
+            full,
+        } = sample.user
+        else {
             panic!("copied")
         };
-        assert_eq!(
-            regs,
-            UserRegs {
-                ip: 0x10,
-                sp: 0x50,
-                bp: 0xb0
-            }
-        );
+        // In the kernel's order BP is the seventh, SP the eighth, IP the ninth.
+        let pointers = (registers.bp(), registers.sp(), registers.ip());
+        assert_eq!(pointers, (Some(0x106), Some(0x107), Some(0x108)));
         assert_eq!((bytes.len(), full), (8, false));
     }
 

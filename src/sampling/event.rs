@@ -2,6 +2,7 @@
 
 use crate::profile::{RuntimeAddr, StackEnd};
 use crate::target::mappings::Region;
+use crate::unwind::Registers;
 
 /// An event and when it happened, on the monotonic clock.
 #[derive(Clone, Debug)]
@@ -72,15 +73,8 @@ pub enum UserStack {
     /// To be walked: registers and the bytes from the stack pointer up. `full` says that the copy was cut at its limit,
     /// not by the end of the stack.
     Copied {
-        regs: UserRegs,
+        registers: Box<Registers>,
         bytes: Vec<u8>,
         full: bool,
     },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UserRegs {
-    pub ip: u64,
-    pub sp: u64,
-    pub bp: u64,
 }

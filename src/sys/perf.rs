@@ -9,11 +9,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use perf_event_open_sys as pe;
 use perf_event_open_sys::bindings as b;
 
-/// Registers copied with a user stack, as a mask of `PERF_REG_X86_*` bits: BP, SP, IP. The values arrive in order of
-/// bit number.
+/// Registers copied with a user stack, as a mask of `PERF_REG_X86_*` bits: AX, BX, CX, DX, SI, DI, BP, SP, IP, and R8
+/// to R15. The values arrive in order of bit number.
 ///
 /// Source: `arch/x86/include/uapi/asm/perf_regs.h`.
-pub const USER_REGS: u64 = (1 << 6) | (1 << 7) | (1 << 8);
+pub const USER_REGS: u64 = 0x1ff | 0xff << 16;
 
 /// What makes the event tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

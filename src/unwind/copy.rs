@@ -1,90 +1,60 @@
-//! Walks a copied stack by the rules of `.eh_frame`, through framehop.
+//! Walks a copied stack from the leaf to the thread's root.
 //!
-//! One unwinder serves all processes with equal mappings (a server's workers), found by the mappings' generation.
-//!
-//! framehop falls back to frame pointers where it finds no rules, and takes a zero frame pointer for the end of the
-//! stack. That is a guess, so its word is not enough here: the walk counts as complete only when [`RootJudge`] knows
-//! the outermost function as a thread's first.
+//! Where a function has rules in its unwind information, these decide. Where there are none (code made at run time,
+//! hand-written assembly), the frame pointer is followed if it is plausible, and the rules go on behind it. A walk counts
+//! as complete only when its outermost function is known to be a thread's first.
 
-use std::collections::HashMap;
-use std::ops::Deref;
-use std::sync::Arc;
-
-use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
-use framehop::{Error, ExplicitModuleSectionInfo, FrameAddress, Module, Unwinder};
-
-use crate::profile::{FrameAddr, RuntimeAddr, StackEnd, Why};
-use crate::target::binary::{Binary, Problem, Section};
+use crate::profile::{FrameAddr, MappingKind, RuntimeAddr, StackEnd, Why};
 use crate::target::mappings::{MappedRegion, Mappings};
 
-use super::root::RootJudge;
+use super::evaluate::{NoCaller, Registers, caller};
+use super::rows::Rows;
 
 /// Longest stack kept; the BPF sampler's limit is the same.
 const MAX_FRAMES: usize = 512;
 
-/// Unwinders kept at a time. A generation that is not used any more makes room when the limit is reached.
-const MAX_UNWINDERS: usize = 256;
-
-/// framehop's cache tells unwinders apart by a 16-bit number that grows with each module added; the cache is emptied
-/// before the number comes around.
-const MODULES_PER_CACHE: usize = 60_000;
-
-/// Section bytes that unwinders of several processes share.
-#[derive(Clone, Debug, Default)]
-struct SharedBytes(Arc<[u8]>);
-
-impl Deref for SharedBytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-type ProcessUnwinder = UnwinderX86_64<SharedBytes>;
-
 /// A stack as a tick found it.
 #[derive(Clone, Copy, Debug)]
 pub struct StackCopy<'a> {
-    pub ip: u64,
-    pub sp: u64,
-    pub bp: u64,
-    /// Memory from `sp` upwards.
+    pub registers: Registers,
+    /// Memory from the stack pointer upwards.
     pub bytes: &'a [u8],
     /// The copy was cut at its limit, so the stack may go on.
     pub full: bool,
 }
 
 impl StackCopy<'_> {
-    fn read(&self, addr: u64) -> Result<u64, ()> {
-        let offset = usize::try_from(addr.checked_sub(self.sp).ok_or(())?).map_err(|_| ())?;
-        let bytes = self
-            .bytes
-            .get(offset..)
-            .and_then(<[u8]>::first_chunk)
-            .ok_or(())?;
-        Ok(u64::from_ne_bytes(*bytes))
+    fn base(&self) -> u64 {
+        self.registers.sp().unwrap_or(0)
+    }
+
+    fn read(&self, addr: u64) -> Option<u64> {
+        let offset = usize::try_from(addr.checked_sub(self.base())?).ok()?;
+        let bytes = self.bytes.get(offset..)?.first_chunk()?;
+        Some(u64::from_ne_bytes(*bytes))
     }
 
     fn ends_before(&self, addr: u64) -> bool {
-        addr >= self.sp.saturating_add(self.bytes.len() as u64)
+        addr >= self.base().saturating_add(self.bytes.len() as u64)
     }
 }
 
 /// Walks copied stacks of any process.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct CopyUnwinder {
-    by_generation: HashMap<u64, ProcessUnwinder>,
-    cache: CacheX86_64,
-    modules_added: usize,
+    pub rows: Rows,
 }
 
-impl std::fmt::Debug for CopyUnwinder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CopyUnwinder")
-            .field("unwinders", &self.by_generation.len())
-            .finish()
-    }
+/// Where a walk stands.
+struct Frame {
+    registers: Registers,
+    addr: FrameAddr,
+}
+
+/// What a step found.
+enum Step {
+    Caller(Frame),
+    End(StackEnd),
 }
 
 impl CopyUnwinder {
@@ -93,137 +63,163 @@ impl CopyUnwinder {
         &mut self,
         mappings: &Mappings,
         stack: &StackCopy,
-        judge: &mut RootJudge,
         frames: &mut Vec<FrameAddr>,
     ) -> StackEnd {
-        self.make_ready(mappings);
-        let unwinder = &self.by_generation[&mappings.generation()];
-        let regs = UnwindRegsX86_64::new(stack.ip, stack.sp, stack.bp);
-        let mut read_stack = |addr| stack.read(addr);
-        let mut iter = unwinder.iter_frames(stack.ip, regs, &mut self.cache, &mut read_stack);
-        let first = frames.len();
+        let Some(ip) = stack.registers.ip() else {
+            return StackEnd::Truncated(Why::NoRegisters);
+        };
+        let addr = FrameAddr::Exact(RuntimeAddr(ip));
+        let mut frame = Frame {
+            registers: stack.registers,
+            addr,
+        };
+        let mut count = 0;
         loop {
-            let frame = match iter.next() {
-                Ok(Some(FrameAddress::InstructionPointer(ip))) => FrameAddr::Exact(RuntimeAddr(ip)),
-                Ok(Some(FrameAddress::ReturnAddress(ra))) => {
-                    FrameAddr::Return(RuntimeAddr(ra.into()))
+            frames.push(frame.addr);
+            count += 1;
+            match self.step(mappings, stack, &frame) {
+                Step::End(end) => return end,
+                Step::Caller(_) if count >= MAX_FRAMES => {
+                    return StackEnd::Truncated(Why::TooDeep);
                 }
-                Ok(None) => {
-                    return end_of_walk(mappings, frames[first..].last(), None, stack, judge);
-                }
-                Err(error) => {
-                    let outermost = frames[first..].last();
-                    return end_of_walk(mappings, outermost, Some(error), stack, judge);
-                }
+                Step::Caller(next) => frame = next,
+            }
+        }
+    }
+
+    fn step(&mut self, mappings: &Mappings, stack: &StackCopy, frame: &Frame) -> Step {
+        let end = |why| Step::End(StackEnd::Truncated(why));
+        let addr = frame.addr.lookup_addr();
+        let Some(region) = mappings.find(addr) else {
+            return end(Why::UnknownMapping);
+        };
+        let elf_addr = region.elf_addr(addr);
+        let row = elf_addr.and_then(|elf_addr| self.rows.find(&region.binary, elf_addr));
+        let Some(row) = row else {
+            if elf_addr.is_some_and(|elf_addr| self.rows.is_root(&region.binary, elf_addr)) {
+                return Step::End(StackEnd::Root);
+            }
+            return match by_frame_pointer(mappings, stack, &frame.registers) {
+                Some(caller) => Step::Caller(caller),
+                None => end(why_no_rules(region)),
             };
-            let lookup = frame.lookup_addr();
-            if frames.len() > first && mappings.find(lookup).is_none() {
-                // An address outside all code is no caller: the last rule was a guess that failed.
-                let outermost = frames[first..].last();
-                return end_of_walk(mappings, outermost, None, stack, judge);
+        };
+        if row.is_root() {
+            return Step::End(StackEnd::Root);
+        }
+        let caller = match caller(&row, &frame.registers, &|addr| stack.read(addr)) {
+            Ok(caller) => caller,
+            Err(NoCaller::Unreadable(at)) if stack.full && stack.ends_before(at) => {
+                return end(Why::CopyTooShort);
             }
-            frames.push(frame);
-            if frames.len() - first >= MAX_FRAMES {
-                return StackEnd::Truncated(Why::TooDeep);
+            Err(NoCaller::Unreadable(_)) => return end(Why::UnreadableStack),
+            Err(NoCaller::Uncomputable) => return end(Why::BadFrame),
+        };
+        // A signal may have interrupted another stack; any other caller's frame is higher up.
+        let upwards = row.is_signal || caller.sp() > frame.registers.sp();
+        match caller.ip().map(RuntimeAddr) {
+            Some(ip) if upwards => {
+                let addr = if row.is_signal {
+                    FrameAddr::Exact(ip)
+                } else {
+                    FrameAddr::Return(ip)
+                };
+                if mappings.find(addr.lookup_addr()).is_none() {
+                    return end(Why::BadFrame);
+                }
+                Step::Caller(Frame {
+                    registers: caller,
+                    addr,
+                })
             }
+            _ => end(Why::BadFrame),
         }
     }
 }
 
-impl CopyUnwinder {
-    /// Makes the unwinder for these mappings unless there is one.
-    fn make_ready(&mut self, mappings: &Mappings) {
-        let generation = mappings.generation();
-        if self.by_generation.contains_key(&generation) {
-            return;
-        }
-        if self.by_generation.len() >= MAX_UNWINDERS {
-            self.by_generation.clear();
-        }
-        self.modules_added += mappings.regions().count();
-        if self.modules_added > MODULES_PER_CACHE {
-            self.cache = CacheX86_64::new();
-            self.modules_added = 0;
-        }
-        self.by_generation
-            .insert(generation, unwinder_for(mappings));
-    }
-}
-
-/// Names the end of a walk by its outermost frame and by what stopped it.
-fn end_of_walk(
+/// The caller by the chain of frame pointers, if it leads upwards, within the copy, and to code.
+fn by_frame_pointer(
     mappings: &Mappings,
-    outermost: Option<&FrameAddr>,
-    error: Option<Error>,
     stack: &StackCopy,
-    judge: &mut RootJudge,
-) -> StackEnd {
-    let Some(addr) = outermost.map(|frame| frame.lookup_addr()) else {
-        return StackEnd::Truncated(Why::NoRegisters);
-    };
-    let Some(region) = mappings.find(addr) else {
-        return StackEnd::Truncated(Why::UnknownMapping);
-    };
-    let has_rules = match region.elf_addr(addr) {
-        Some(elf_addr) if judge.is_root(&region.binary, elf_addr) => return StackEnd::Root,
-        Some(elf_addr) => judge.has_rules(&region.binary, elf_addr),
-        None => false,
-    };
-    if let Some(Error::CouldNotReadStack(at)) = error
-        && stack.full
-        && stack.ends_before(at)
-    {
-        return StackEnd::Truncated(Why::CopyTooShort);
+    registers: &Registers,
+) -> Option<Frame> {
+    let (bp, sp) = (registers.bp()?, registers.sp()?);
+    if bp < sp || bp % 8 != 0 {
+        return None;
     }
-    StackEnd::Truncated(why_without_root(&region.binary, has_rules, error))
+    let (saved_bp, return_address) = (stack.read(bp)?, stack.read(bp.checked_add(8)?)?);
+    let addr = FrameAddr::Return(RuntimeAddr(return_address));
+    mappings.find(addr.lookup_addr())?;
+    let registers = Registers::of_frame_pointer(bp, saved_bp, return_address);
+    Some(Frame { registers, addr })
 }
 
-fn why_without_root(binary: &Binary, has_rules: bool, error: Option<Error>) -> Why {
-    use crate::profile::MappingKind::Anonymous;
-    match (&binary.problem, binary.kind, has_rules) {
-        (Some(Problem::Malformed(_) | Problem::Replaced | Problem::Unopened(_)), _, _) => {
-            Why::BinaryUnreadable
+fn why_no_rules(region: &MappedRegion) -> Why {
+    match (&region.binary.problem, region.binary.kind) {
+        (Some(_), _) => Why::BinaryUnreadable,
+        (None, MappingKind::Anonymous) => Why::Jit,
+        (None, _) => Why::NoUnwindInfo,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::FileOffset;
+    use crate::target::binary::Binary;
+    use std::rc::Rc;
+
+    const CODE: u64 = 0x10_0000;
+    const STACK: u64 = 0x7000;
+
+    /// Generated code at `CODE`, without any unwind information.
+    fn mappings() -> Mappings {
+        let mut mappings = Mappings::default();
+        mappings.insert(MappedRegion {
+            start: RuntimeAddr(CODE),
+            end: RuntimeAddr(CODE + 0x1000),
+            file_offset: FileOffset(0),
+            binary: Rc::new(Binary::anonymous(0)),
+        });
+        mappings
+    }
+
+    fn walk(words: &[u64], bp: u64, full: bool) -> (Vec<u64>, StackEnd) {
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
+        let mut registers = Registers::default();
+        registers.set(6, Some(bp));
+        registers.set(7, Some(STACK));
+        registers.set(16, Some(CODE + 0x10));
+        let stack = StackCopy {
+            registers,
+            bytes: &bytes,
+            full,
+        };
+        let mut frames = Vec::new();
+        let end = CopyUnwinder::default().walk(&mappings(), &stack, &mut frames);
+        let addrs = frames.iter().map(|f| match f {
+            FrameAddr::Exact(addr) | FrameAddr::Return(addr) => addr.0 - CODE,
+        });
+        (addrs.collect(), end)
+    }
+
+    #[test]
+    fn code_without_rules_is_crossed_by_frame_pointers_and_the_end_is_honest() {
+        let words = [STACK + 16, CODE + 0x20, STACK + 32, CODE + 0x30, 0, 0x99];
+        let (frames, end) = walk(&words, STACK, false);
+        assert_eq!(frames, [0x10, 0x20, 0x30]);
+        assert_eq!(end, StackEnd::Truncated(Why::Jit));
+    }
+
+    #[test]
+    fn a_frame_pointer_that_leads_nowhere_is_not_followed() {
+        for bp in [0, STACK - 8, STACK + 4, STACK + 4096, u64::MAX - 3] {
+            let (frames, end) = walk(&[STACK + 16, CODE + 0x20], bp, false);
+            assert_eq!(
+                (frames.len(), end),
+                (1, StackEnd::Truncated(Why::Jit)),
+                "{bp:#x}"
+            );
         }
-        (None, Anonymous, _) => Why::Jit,
-        (None, _, false) => Why::NoUnwindInfo,
-        (None, _, true) => match error {
-            Some(Error::CouldNotReadStack(_)) => Why::UnreadableStack,
-            _ => Why::BadFrame,
-        },
     }
-}
-
-fn unwinder_for(mappings: &Mappings) -> ProcessUnwinder {
-    let mut unwinder = ProcessUnwinder::new();
-    mappings
-        .regions()
-        .filter_map(module_of)
-        .for_each(|module| unwinder.add_module(module));
-    unwinder
-}
-
-/// The region as framehop knows it: addresses relative to the file's lowest segment, moved by the load bias.
-fn module_of(region: &MappedRegion) -> Option<Module<SharedBytes>> {
-    let binary = &region.binary;
-    let base_svma = binary.segments.iter().map(|s| s.vaddr).min()?;
-    let base_avma = region.bias()?.wrapping_add(base_svma);
-    let range = |section: &Section| section.vaddr..section.vaddr + section.bytes.len() as u64;
-    let bytes = |section: &Section| SharedBytes(section.bytes.clone());
-    let unwind = &binary.unwind;
-    let info = ExplicitModuleSectionInfo {
-        base_svma,
-        text_svma: unwind.text.map(|(start, end)| start..end),
-        eh_frame_svma: unwind.eh_frame.as_ref().map(range),
-        eh_frame: unwind.eh_frame.as_ref().map(bytes),
-        eh_frame_hdr_svma: unwind.eh_frame_hdr.as_ref().map(range),
-        eh_frame_hdr: unwind.eh_frame_hdr.as_ref().map(bytes),
-        debug_frame: unwind.debug_frame.as_ref().map(bytes),
-        ..Default::default()
-    };
-    Some(Module::new(
-        binary.path.clone(),
-        region.start.0..region.end.0,
-        base_avma,
-        info,
-    ))
 }

@@ -2,10 +2,15 @@
 //!
 //! In: the mappings of a process, registers, stack bytes. Out: frames, leaf first, and a [`crate::profile::StackEnd`].
 //! It reads no memory but the copy, and no file but the sections `target` has read.
+//!
+//! [`rows`] finds the row of `.eh_frame` for an address, [`evaluate`] computes the caller's registers by it, [`copy`]
+//! walks until the root.
 #![forbid(unsafe_code)]
 
 mod copy;
-mod root;
+mod evaluate;
+mod rows;
 
 pub use copy::{CopyUnwinder, StackCopy};
-pub use root::RootJudge;
+pub use evaluate::{REGISTER_COUNT, Registers};
+pub use rows::Rows;

@@ -1,0 +1,303 @@
+//! The row of call frame information that holds at an address, found once and remembered.
+//!
+//! In: a binary's `.eh_frame` (through the search table of `.eh_frame_hdr` where there is one) or `.debug_frame`. Out: an
+//! owned [`Row`]. Source: DWARF 5 §6.4; Linux Standard Base, "Exception Frames".
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use gimli::{
+    BaseAddresses, CfaRule, CieOrFde, DebugFrame, EhFrame, EhFrameHdr, Encoding, EndianSlice,
+    LittleEndian, ParsedEhFrameHdr, RegisterRule, UnwindContext, UnwindExpression, UnwindSection,
+    UnwindTableRow, X86_64,
+};
+
+use crate::profile::ElfAddr;
+use crate::target::binary::Binary;
+
+/// An entry point without unwind information sets up a few registers and calls: it is no longer than this.
+const ENTRY_BYTES: u64 = 64;
+
+/// More frame descriptions than this are not indexed; librustc_driver has 270,000.
+const MAX_INDEXED: usize = 4 << 20;
+
+type Slice<'a> = EndianSlice<'a, LittleEndian>;
+
+/// How to compute a value of the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    Unknown,
+    Same,
+    /// *(CFA + offset).
+    At(i64),
+    /// CFA + offset.
+    Is(i64),
+    /// The value of another register, by DWARF number.
+    Register(u16),
+    /// *(result of the expression).
+    AtExpression(Box<[u8]>),
+    /// The result of the expression.
+    IsExpression(Box<[u8]>),
+}
+
+/// Where the canonical frame address is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cfa {
+    Register { number: u16, offset: i64 },
+    Expression(Box<[u8]>),
+}
+
+/// What holds at an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub cfa: Cfa,
+    /// By DWARF register number; what is not named keeps its value, if its callee must preserve it.
+    pub registers: Vec<(u16, Value)>,
+    /// The code of a signal trampoline: its caller was interrupted and did not call.
+    pub is_signal: bool,
+    pub encoding: Encoding,
+}
+
+impl Row {
+    /// A function whose return address is undefined has no caller (DWARF 5 §6.4.4).
+    pub fn is_root(&self) -> bool {
+        let return_address = X86_64::RA.0;
+        let rule = self
+            .registers
+            .iter()
+            .find(|(number, _)| *number == return_address);
+        matches!(rule, None | Some((_, Value::Unknown)))
+    }
+}
+
+/// Rows of all binaries, by binary and address.
+#[derive(Debug, Default)]
+pub struct Rows {
+    by_addr: HashMap<(u32, ElfAddr), Option<Rc<Row>>>,
+    /// Frame descriptions of binaries without a search table.
+    indices: HashMap<u32, FdeIndex>,
+}
+
+impl Rows {
+    /// The row for `addr`; `None` where there is no unwind information.
+    pub fn find(&mut self, binary: &Binary, addr: ElfAddr) -> Option<Rc<Row>> {
+        let indices = &mut self.indices;
+        self.by_addr
+            .entry((binary.ix, addr))
+            .or_insert_with(|| look_up(binary, addr, indices).map(Rc::new))
+            .clone()
+    }
+
+    /// Whether the function at `addr` is a thread's first: by its row, or as the entry point of a file without rows.
+    pub fn is_root(&mut self, binary: &Binary, addr: ElfAddr) -> bool {
+        match self.find(binary, addr) {
+            Some(row) => row.is_root(),
+            None => {
+                let entry = binary.entry.0;
+                entry != 0 && (entry..entry.saturating_add(ENTRY_BYTES)).contains(&addr.0)
+            }
+        }
+    }
+}
+
+fn look_up(binary: &Binary, addr: ElfAddr, indices: &mut HashMap<u32, FdeIndex>) -> Option<Row> {
+    let unwind = &binary.unwind;
+    let text = unwind.text.map_or(0, |(start, _)| start);
+    let bases = BaseAddresses::default().set_text(text);
+    if let Some(section) = &unwind.eh_frame {
+        let mut bases = bases.set_eh_frame(section.vaddr);
+        let eh_frame = EhFrame::new(&section.bytes, LittleEndian);
+        if let Some(header) = &unwind.eh_frame_hdr {
+            bases = bases.set_eh_frame_hdr(header.vaddr);
+            let parsed = EhFrameHdr::new(&header.bytes, LittleEndian)
+                .parse(&bases, 8)
+                .ok();
+            if let Some(table) = parsed.as_ref().and_then(ParsedEhFrameHdr::table) {
+                let pointer = table.lookup(addr.0, &bases).ok()?;
+                let offset = table.pointer_to_offset(pointer).ok()?;
+                return row_at(&eh_frame, &bases, offset.0, addr);
+            }
+        }
+        let index = indices
+            .entry(binary.ix)
+            .or_insert_with(|| FdeIndex::of(&eh_frame, &bases));
+        return row_at(&eh_frame, &bases, index.find(addr)?, addr);
+    }
+    let section = unwind.debug_frame.as_ref()?;
+    let mut debug_frame = DebugFrame::new(&section.bytes, LittleEndian);
+    debug_frame.set_address_size(8);
+    let index = indices
+        .entry(binary.ix)
+        .or_insert_with(|| FdeIndex::of(&debug_frame, &bases));
+    row_at(&debug_frame, &bases, index.find(addr)?, addr)
+}
+
+fn row_at<'a, S: UnwindSection<Slice<'a>>>(
+    section: &S,
+    bases: &BaseAddresses,
+    fde_offset: usize,
+    addr: ElfAddr,
+) -> Option<Row> {
+    let fde = section
+        .fde_from_offset(bases, S::Offset::from(fde_offset), S::cie_from_offset)
+        .ok()?;
+    let mut context = UnwindContext::new();
+    let row = fde
+        .unwind_info_for_address(section, bases, &mut context, addr.0)
+        .ok()?;
+    owned(
+        section,
+        row,
+        fde.is_signal_trampoline(),
+        fde.cie().encoding(),
+    )
+}
+
+fn owned<'a, S: UnwindSection<Slice<'a>>>(
+    section: &S,
+    row: &UnwindTableRow<usize>,
+    is_signal: bool,
+    encoding: Encoding,
+) -> Option<Row> {
+    let bytes = |expression: &UnwindExpression<usize>| -> Option<Box<[u8]>> {
+        let code = expression.get(section).ok()?.0;
+        Some(code.slice().into())
+    };
+    let cfa = match row.cfa() {
+        CfaRule::RegisterAndOffset { register, offset } => Cfa::Register {
+            number: register.0,
+            offset: *offset,
+        },
+        CfaRule::Expression(expression) => Cfa::Expression(bytes(expression)?),
+    };
+    let value = |rule: &RegisterRule<usize>| {
+        Some(match rule {
+            RegisterRule::SameValue => Value::Same,
+            RegisterRule::Offset(offset) => Value::At(*offset),
+            RegisterRule::ValOffset(offset) => Value::Is(*offset),
+            RegisterRule::Register(register) => Value::Register(register.0),
+            RegisterRule::Expression(expression) => Value::AtExpression(bytes(expression)?),
+            RegisterRule::ValExpression(expression) => Value::IsExpression(bytes(expression)?),
+            _ => Value::Unknown,
+        })
+    };
+    let registers = row
+        .registers()
+        .map(|(register, rule)| Some((register.0, value(rule)?)))
+        .collect::<Option<Vec<_>>>()?;
+    Some(Row {
+        cfa,
+        registers,
+        is_signal,
+        encoding,
+    })
+}
+
+/// Frame descriptions in order of address, for sections without a search table.
+#[derive(Debug, Default)]
+struct FdeIndex {
+    /// First address, one past the last, offset in the section.
+    entries: Vec<(u64, u64, usize)>,
+}
+
+impl FdeIndex {
+    fn of<'a, S: UnwindSection<Slice<'a>>>(section: &S, bases: &BaseAddresses) -> FdeIndex {
+        let mut entries = Vec::new();
+        let mut iter = section.entries(bases);
+        while let Ok(Some(entry)) = iter.next() {
+            let CieOrFde::Fde(partial) = entry else {
+                continue;
+            };
+            let Ok(fde) = partial.parse(S::cie_from_offset) else {
+                continue;
+            };
+            let start = fde.initial_address();
+            entries.push((start, start.saturating_add(fde.len()), fde.offset()));
+            if entries.len() >= MAX_INDEXED {
+                break;
+            }
+        }
+        entries.sort_unstable();
+        FdeIndex { entries }
+    }
+
+    fn find(&self, addr: ElfAddr) -> Option<usize> {
+        let after = self
+            .entries
+            .partition_point(|(start, _, _)| *start <= addr.0);
+        let (_, end, offset) = self.entries.get(after.checked_sub(1)?)?;
+        (addr.0 < *end).then_some(*offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::{FileOffset, MappingKind};
+    use crate::target::mappings::Region;
+    use std::fs::File;
+
+    fn own_binary() -> Binary {
+        let file = File::open("/proc/self/exe").expect("own binary");
+        Binary::read(3, MappingKind::File, "/exe".into(), file, None)
+    }
+
+    /// The address of a function of this test, in the file's own address space.
+    fn own_address(binary: &Binary) -> ElfAddr {
+        let addr = own_address as *const () as u64;
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("own maps");
+        let region = maps
+            .lines()
+            .filter_map(Region::parse)
+            .find(|r| (r.start.0..r.end.0).contains(&addr))
+            .expect("own code is mapped");
+        let offset = addr - region.start.0 + region.file_offset.0;
+        binary.elf_addr(FileOffset(offset)).expect("in a segment")
+    }
+
+    #[test]
+    fn the_entry_point_is_a_root_and_this_test_is_not() {
+        let binary = own_binary();
+        let mut rows = Rows::default();
+        assert!(rows.is_root(&binary, binary.entry));
+        let own = own_address(&binary);
+        assert!(rows.find(&binary, own).is_some(), "{own:?}");
+        assert!(!rows.is_root(&binary, own));
+    }
+
+    #[test]
+    fn without_the_search_table_the_same_row_is_found() {
+        let with = own_binary();
+        let mut without = own_binary();
+        without.unwind.eh_frame_hdr = None;
+        let own = own_address(&with);
+        for offset in [0, 1, 5, 20] {
+            let addr = ElfAddr(own.0 + offset);
+            let row = Rows::default().find(&with, addr);
+            assert!(row.is_some());
+            assert_eq!(row, Rows::default().find(&without, addr), "{addr:?}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_section_is_no_row_and_never_a_panic() {
+        let mut binary = own_binary();
+        let own = own_address(&binary);
+        let section = binary.unwind.eh_frame.clone().expect("own .eh_frame");
+        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        for _ in 0..200 {
+            let mut bytes = section.bytes.to_vec();
+            for _ in 0..bytes.len() / 64 {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                let at = (state >> 8) as usize % bytes.len();
+                bytes[at] = state as u8;
+            }
+            if let Some(damaged) = &mut binary.unwind.eh_frame {
+                damaged.bytes = bytes.into();
+            }
+            let _ = Rows::default().find(&binary, own);
+        }
+    }
+}
