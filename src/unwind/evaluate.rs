@@ -119,6 +119,8 @@ fn compute(
     match value {
         Value::Unknown => Ok(None),
         Value::Same => Ok(frame.get(number)),
+        // Compilers do not always say that an epilogue has popped a register: its place is free, and it holds its value.
+        Value::At(offset) if frame.sp() > Some(plus(*offset)?) => Ok(frame.get(number)),
         Value::At(offset) => at(plus(*offset)?),
         Value::Is(offset) => plus(*offset).map(Some),
         Value::Register(other) => Ok(frame.get((*other).into())),
@@ -212,6 +214,20 @@ mod tests {
             caller,
             frame(&[(7, 0x1020), (6, 0x1011), (3, 7), (16, 0x1019)])
         );
+    }
+
+    #[test]
+    fn a_register_that_an_epilogue_has_popped_keeps_its_value() {
+        let row = row(
+            Cfa::Register {
+                number: 7,
+                offset: 8,
+            },
+            vec![(6, Value::At(-16)), (16, Value::At(-8))],
+        );
+        let read = |addr| (addr >= 0x1000).then_some(addr);
+        let caller = caller(&row, &frame(&[(7, 0x1000), (6, 77), (16, 0x40)]), &read);
+        assert_eq!(caller.expect("readable").bp(), Some(77));
     }
 
     #[test]
