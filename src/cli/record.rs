@@ -20,7 +20,7 @@ use crate::recorder::{Recorded, RecordingLoop, SLICE_NS, StopSignals};
 use crate::sampling::{SamplingPlan, Scope};
 use crate::symbolize::{KernelNames, name_into};
 use crate::sys::child::{HeldChild, RunningChild};
-use crate::sys::usage::{OwnUsage, monotonic_ns};
+use crate::sys::usage::{OwnUsage, monotonic_ns, raise_open_files};
 use crate::target::capabilities::Capability;
 use crate::target::host::Host;
 
@@ -35,6 +35,7 @@ pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
     let started_unix_ns = now_unix_ns();
 
     let held = hold_command(&plan.target)?;
+    raise_open_files();
     let sampling = sampling_plan(&plan, &host, held.as_ref().map(HeldChild::pid));
     let mut sampler = arm(&mut plan, &sampling, &host, log)?;
     log.info(words::begins(&plan, &sampling));

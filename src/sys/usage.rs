@@ -1,6 +1,6 @@
-//! What this process itself has used, and what time it is.
+//! What this process itself has used and may use, and what time it is.
 
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::time::TimeValLike;
 
 /// Own CPU time and peak memory so far.
@@ -20,6 +20,17 @@ impl OwnUsage {
             cpu_ns: cpu_us as u64 * 1000,
             max_rss_bytes: usage.max_rss() as u64 * 1024,
         }
+    }
+}
+
+/// Raises the limit of open files as far as an unprivileged process may: each binary of the target is one, and each
+/// perf event. A child started later inherits it.
+pub fn raise_open_files() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        // Refused or not, recording goes on; a limit that is reached is reported where it is.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 
