@@ -9,21 +9,13 @@ use std::collections::HashMap;
 
 use super::names::NameIx;
 use super::stats::{Share, share_over_slices};
+pub use super::tally::Chain;
 use super::tally::Tally;
 use super::weight::{StackKey, Weight};
 use crate::profile::Profile;
 
 /// More slices are merged: intervals need a few dozen.
 const MAX_SLICES: u32 = 1024;
-
-/// One call chain, and how much of everything ran in exactly it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Chain {
-    /// Root to leaf; kernel functions with the suffix `_[k]`, as in folded stacks.
-    pub names: Vec<String>,
-    /// Share of the whole profile.
-    pub share: f64,
-}
 
 /// One function of a ranking.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,9 +6,17 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::names::{Name, NameIx, Names};
-use super::self_total::Chain;
 use super::weight::{Measure, StackKey, Weight, by_stack, ratio};
 use crate::profile::{Profile, StackIx};
+
+/// One call chain, and how much of everything ran in exactly it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Chain {
+    /// Root to leaf; kernel functions with the suffix `_[k]`, as in folded stacks.
+    pub names: Vec<String>,
+    /// Share of the whole profile.
+    pub share: f64,
+}
 
 /// What is known of one function.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,7 +1,6 @@
 //! From a profile to files: what `record` and `report` have in common.
 
 use super::plan::{Format, Outputs};
-use super::record::now_unix_ns;
 use super::status::Log;
 use super::stop::{Exit, Failure};
 use super::words;
@@ -12,6 +11,7 @@ use crate::profile::{Origin, Profile};
 use crate::render::terminal::Colour;
 use crate::render::{flamegraph, speedscope, terminal};
 use crate::store::{folded, pprof};
+use crate::sys::usage::unix_ns;
 
 /// The artifact root, checked to take files.
 pub(super) fn open_root(outputs: &Outputs) -> Result<ArtifactRoot, Failure> {
@@ -46,7 +46,7 @@ pub(super) fn publish(
         files.push(path.clone());
     }
     let extra = extra(profile);
-    let now = now_unix_ns();
+    let now = unix_ns();
     let published = artifacts::publish(root, profile, &analysis, extra, &exports, now)
         .map_err(words::not_written)?;
     published.notes.iter().for_each(|note| log.warning(note));

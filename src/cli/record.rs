@@ -1,7 +1,6 @@
 //! `perfprof record`, from top to bottom: plan, arm, run, name, judge, write.
 
 use std::ffi::OsString;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -20,7 +19,7 @@ use crate::recorder::{Recorded, RecordingLoop, SLICE_NS, StopSignals};
 use crate::sampling::{SamplingPlan, Scope};
 use crate::symbolize::{KernelNames, name_into};
 use crate::sys::child::{HeldChild, RunningChild};
-use crate::sys::usage::{OwnUsage, monotonic_ns, raise_open_files};
+use crate::sys::usage::{OwnUsage, monotonic_ns, raise_open_files, unix_ns};
 use crate::target::capabilities::Capability;
 use crate::target::host::Host;
 
@@ -32,7 +31,7 @@ pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
     let host = Host::inspect();
     let root = open_root(&plan.outputs)?;
     let stop = install_signals()?;
-    let started_unix_ns = now_unix_ns();
+    let started_unix_ns = unix_ns();
 
     let held = hold_command(&plan.target)?;
     raise_open_files();
@@ -101,12 +100,6 @@ fn install_signals() -> Result<StopSignals, Failure> {
             .map_err(|error| Failure::new(Exit::Failed, error))?;
     }
     Ok(stop)
-}
-
-pub(super) fn now_unix_ns() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_nanos() as u64)
 }
 
 fn hold_command(target: &Target) -> Result<Option<HeldChild>, Failure> {

@@ -1,5 +1,7 @@
 //! What this process itself has used and may use, and what time it is.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::time::TimeValLike;
 
@@ -32,6 +34,13 @@ pub fn raise_open_files() {
         // Refused or not, recording goes on; a limit that is reached is reported where it is.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
+}
+
+/// Nanoseconds since the Unix epoch, by the wall clock.
+pub fn unix_ns() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos() as u64)
 }
 
 /// Nanoseconds of the monotonic clock, the one every record carries.
