@@ -213,8 +213,8 @@ fn module_of(region: &MappedRegion) -> Option<Module<SharedBytes>> {
     let info = ExplicitModuleSectionInfo {
         base_svma,
         text_svma: unwind.text.map(|(start, end)| start..end),
-        eh_frame_svma: unwind.eh_frame.as_ref().map(range),
-        eh_frame: unwind.eh_frame.as_ref().map(bytes),
+        eh_frame_svma: unwind.eh_frame.first().map(range),
+        eh_frame: unwind.eh_frame.first().map(bytes),
         eh_frame_hdr_svma: unwind.eh_frame_hdr.as_ref().map(range),
         eh_frame_hdr: unwind.eh_frame_hdr.as_ref().map(bytes),
         debug_frame: unwind.debug_frame.as_ref().map(bytes),

@@ -67,7 +67,7 @@ fn judge(binary: &Binary, addr: ElfAddr) -> Verdict {
 
 /// `None` without a row for the address.
 fn return_address_is_undefined(binary: &Binary, addr: ElfAddr) -> Option<bool> {
-    let section = binary.unwind.eh_frame.as_ref()?;
+    let section = binary.unwind.eh_frame.first()?;
     let text = binary.unwind.text.map_or(0, |(start, _)| start);
     let mut bases = BaseAddresses::default()
         .set_eh_frame(section.vaddr)

@@ -9,4 +9,5 @@ mod interop;
 mod postgres;
 mod sandbox;
 mod support;
+mod unwind_tables;
 mod workloads;
