@@ -33,6 +33,25 @@ pub(super) enum Command {
     Report(ReportArgs),
     /// Say what can be measured here, and what is missing
     Doctor(DoctorArgs),
+    /// Show what perfprof knows of a program
+    #[command(subcommand)]
+    Show(ShowArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ShowArgs {
+    /// The unwind table compiled from a program's call frame information
+    Rows(RowsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RowsArgs {
+    /// Program or library
+    #[arg(value_name = "BINARY")]
+    pub binary: PathBuf,
+    /// Only the rule at this address, hexadecimal, as the file numbers addresses
+    #[arg(value_name = "ADDR", value_parser = hexadecimal)]
+    pub addr: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -163,6 +182,10 @@ fn share(text: &str) -> Result<f64, String> {
         Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
         _ => Err("not a number between 0 and 1".into()),
     }
+}
+
+fn hexadecimal(text: &str) -> Result<u64, String> {
+    u64::from_str_radix(text.trim_start_matches("0x"), 16).map_err(|e| e.to_string())
 }
 
 fn positive_seconds(text: &str) -> Result<f64, String> {

@@ -12,6 +12,7 @@ mod plan;
 mod publish;
 mod record;
 mod report;
+mod show;
 mod status;
 mod stop;
 mod watch;
@@ -43,6 +44,7 @@ pub fn main() -> Exit {
         Command::Record(args) => record::run(*args, &log),
         Command::Report(args) => report::run(args, &log),
         Command::Doctor(args) => doctor::run(args.json),
+        Command::Show(args) => show::run(&args),
     };
     match result {
         Ok(exit) => exit,

@@ -14,6 +14,9 @@ use crate::profile::{BuildId, ElfAddr, FileOffset, MappingKind};
 /// A section larger than this is not read: the largest `.eh_frame` known to us (Chromium) has about 30 MB.
 const MAX_SECTION_BYTES: u64 = 256 << 20;
 
+/// More sections of one name than this are not read; two have been seen.
+const MAX_EH_FRAMES: usize = 4;
+
 /// More program headers than this are not looked at.
 const MAX_SEGMENTS: usize = 1024;
 
@@ -48,7 +51,8 @@ pub struct Section {
 /// Sections that tell how to unwind.
 #[derive(Clone, Debug, Default)]
 pub struct UnwindSections {
-    pub eh_frame: Option<Section>,
+    /// BOLT leaves the former section beside its own, so there can be several.
+    pub eh_frame: Vec<Section>,
     pub eh_frame_hdr: Option<Section>,
     pub debug_frame: Option<Section>,
     pub text: Option<(u64, u64)>,
@@ -181,7 +185,7 @@ impl Parsed {
             .collect();
         let build_id = elf.build_id().ok().flatten().and_then(BuildId::from_bytes);
         let unwind = UnwindSections {
-            eh_frame: section(&elf, ".eh_frame"),
+            eh_frame: eh_frames(&elf),
             eh_frame_hdr: section(&elf, ".eh_frame_hdr"),
             debug_frame: section(&elf, ".debug_frame"),
             text: elf
@@ -198,11 +202,26 @@ impl Parsed {
     }
 }
 
-fn section<'a>(
-    elf: &ElfFile64<'a, Endianness, &'a ReadCache<&'a File>>,
-    name: &str,
-) -> Option<Section> {
-    let section = elf.section_by_name(name)?;
+type Elf<'a> = ElfFile64<'a, Endianness, &'a ReadCache<&'a File>>;
+
+/// Every section with call frame information for exceptions, the one of the linker or optimizer that came last first.
+fn eh_frames(elf: &Elf) -> Vec<Section> {
+    [".eh_frame", ".bolt.org.eh_frame"]
+        .iter()
+        .flat_map(|name| {
+            elf.sections()
+                .filter(move |section| section.name() == Ok(name))
+        })
+        .take(MAX_EH_FRAMES)
+        .filter_map(|section| contents(&section))
+        .collect()
+}
+
+fn section(elf: &Elf, name: &str) -> Option<Section> {
+    contents(&elf.section_by_name(name)?)
+}
+
+fn contents<'a>(section: &impl ObjectSection<'a>) -> Option<Section> {
     if section.size() > MAX_SECTION_BYTES {
         return None;
     }
@@ -234,7 +253,7 @@ mod tests {
         for len in [0, 1, 4, 16, 63, 64, 65, 200, 1000, 5000] {
             let cut = read(&own[..len]);
             assert!(
-                cut.problem.is_some() || cut.unwind.eh_frame.is_none(),
+                cut.problem.is_some() || cut.unwind.eh_frame.is_empty(),
                 "{len} bytes"
             );
         }

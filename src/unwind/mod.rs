@@ -3,14 +3,24 @@
 //! In: the mappings of a process, registers, stack bytes. Out: frames, leaf first, and a [`crate::profile::StackEnd`].
 //! It reads no memory but the copy, and no file but the sections `target` has read.
 //!
-//! [`rows`] finds the row of `.eh_frame` for an address, [`evaluate`] computes the caller's registers by it, [`copy`]
-//! walks until the root.
+//! There are two ways. Over a copied stack, `rows` finds the row of `.eh_frame` for an address, `evaluate` computes the
+//! caller's registers by it with every rule DWARF has, and `copy` walks until the root. Inside the kernel a walker has
+//! only what fits: `cfi` compiles the same information into a [`table`] of 4-byte rows, and [`walk`] is the twin of
+//! that walker, for tests.
 #![forbid(unsafe_code)]
 
+mod cfi;
 mod copy;
 mod evaluate;
+pub mod row;
 mod rows;
+pub mod table;
+mod tables;
+pub mod walk;
 
+pub use cfi::{Gap, Gaps};
 pub use copy::{CopyUnwinder, StackCopy};
 pub use evaluate::{REGISTER_COUNT, Registers};
 pub use rows::Rows;
+pub use table::UnwindTable;
+pub use tables::Tables;

@@ -102,34 +102,43 @@ impl Rows {
 
 fn look_up(binary: &Binary, addr: ElfAddr, indices: &mut HashMap<u32, FdeIndex>) -> Option<Row> {
     let unwind = &binary.unwind;
-    let text = unwind.text.map_or(0, |(start, _)| start);
-    let bases = BaseAddresses::default().set_text(text);
-    if let Some(section) = &unwind.eh_frame {
-        let mut bases = bases.set_eh_frame(section.vaddr);
-        let eh_frame = EhFrame::new(&section.bytes, LittleEndian);
-        if let Some(header) = &unwind.eh_frame_hdr {
-            bases = bases.set_eh_frame_hdr(header.vaddr);
-            let parsed = EhFrameHdr::new(&header.bytes, LittleEndian)
-                .parse(&bases, 8)
-                .ok();
-            if let Some(table) = parsed.as_ref().and_then(ParsedEhFrameHdr::table) {
-                let pointer = table.lookup(addr.0, &bases).ok()?;
-                let offset = table.pointer_to_offset(pointer).ok()?;
-                return row_at(&eh_frame, &bases, offset.0, addr);
-            }
+    let bases = BaseAddresses::default().set_text(unwind.text.map_or(0, |(start, _)| start));
+    if let ([section], Some(header)) = (&unwind.eh_frame[..], &unwind.eh_frame_hdr) {
+        let bases = bases
+            .clone()
+            .set_eh_frame(section.vaddr)
+            .set_eh_frame_hdr(header.vaddr);
+        let parsed = EhFrameHdr::new(&header.bytes, LittleEndian)
+            .parse(&bases, 8)
+            .ok();
+        if let Some(table) = parsed.as_ref().and_then(ParsedEhFrameHdr::table) {
+            let pointer = table.lookup(addr.0, &bases).ok()?;
+            let offset = table.pointer_to_offset(pointer).ok()?;
+            let eh_frame = EhFrame::new(&section.bytes, LittleEndian);
+            return row_at(&eh_frame, &bases, offset.0, addr);
         }
-        let index = indices
-            .entry(binary.ix)
-            .or_insert_with(|| FdeIndex::of(&eh_frame, &bases));
-        return row_at(&eh_frame, &bases, index.find(addr)?, addr);
     }
-    let section = unwind.debug_frame.as_ref()?;
-    let mut debug_frame = DebugFrame::new(&section.bytes, LittleEndian);
-    debug_frame.set_address_size(8);
     let index = indices
         .entry(binary.ix)
-        .or_insert_with(|| FdeIndex::of(&debug_frame, &bases));
-    row_at(&debug_frame, &bases, index.find(addr)?, addr)
+        .or_insert_with(|| FdeIndex::of_binary(binary, &bases));
+    let found = index.find(addr)?;
+    match unwind.eh_frame.get(found.section) {
+        Some(section) => {
+            let bases = bases.set_eh_frame(section.vaddr);
+            row_at(
+                &EhFrame::new(&section.bytes, LittleEndian),
+                &bases,
+                found.offset,
+                addr,
+            )
+        }
+        None => {
+            let section = unwind.debug_frame.as_ref()?;
+            let mut debug_frame = DebugFrame::new(&section.bytes, LittleEndian);
+            debug_frame.set_address_size(8);
+            row_at(&debug_frame, &bases, found.offset, addr)
+        }
+    }
 }
 
 fn row_at<'a, S: UnwindSection<Slice<'a>>>(
@@ -193,18 +202,50 @@ fn owned<'a, S: UnwindSection<Slice<'a>>>(
     })
 }
 
-/// Frame descriptions in order of address, for sections without a search table.
+/// Where a function's frame description stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct FdePlace {
+    start: u64,
+    end: u64,
+    /// Which `.eh_frame`; one past the last means `.debug_frame`.
+    section: usize,
+    offset: usize,
+}
+
+/// Frame descriptions in order of address, for binaries whose search table does not cover all of them.
 #[derive(Debug, Default)]
 struct FdeIndex {
-    /// First address, one past the last, offset in the section.
-    entries: Vec<(u64, u64, usize)>,
+    places: Vec<FdePlace>,
 }
 
 impl FdeIndex {
-    fn of<'a, S: UnwindSection<Slice<'a>>>(section: &S, bases: &BaseAddresses) -> FdeIndex {
-        let mut entries = Vec::new();
-        let mut iter = section.entries(bases);
-        while let Ok(Some(entry)) = iter.next() {
+    fn of_binary(binary: &Binary, bases: &BaseAddresses) -> FdeIndex {
+        let mut index = FdeIndex::default();
+        for (number, section) in binary.unwind.eh_frame.iter().enumerate() {
+            let bases = bases.clone().set_eh_frame(section.vaddr);
+            index.add(&EhFrame::new(&section.bytes, LittleEndian), &bases, number);
+        }
+        if let Some(section) = &binary.unwind.debug_frame {
+            let mut debug_frame = DebugFrame::new(&section.bytes, LittleEndian);
+            debug_frame.set_address_size(8);
+            index.add(&debug_frame, bases, binary.unwind.eh_frame.len());
+        }
+        // Of two that begin at one address the first section's comes first and is the one to keep.
+        index
+            .places
+            .sort_unstable_by_key(|place| (place.start, place.section));
+        index.places.dedup_by_key(|place| place.start);
+        index
+    }
+
+    fn add<'a, S: UnwindSection<Slice<'a>>>(
+        &mut self,
+        section: &S,
+        bases: &BaseAddresses,
+        number: usize,
+    ) {
+        let mut entries = section.entries(bases);
+        while let Ok(Some(entry)) = entries.next() {
             let CieOrFde::Fde(partial) = entry else {
                 continue;
             };
@@ -212,21 +253,23 @@ impl FdeIndex {
                 continue;
             };
             let start = fde.initial_address();
-            entries.push((start, start.saturating_add(fde.len()), fde.offset()));
-            if entries.len() >= MAX_INDEXED {
+            let end = start.saturating_add(fde.len());
+            self.places.push(FdePlace {
+                start,
+                end,
+                section: number,
+                offset: fde.offset(),
+            });
+            if self.places.len() >= MAX_INDEXED {
                 break;
             }
         }
-        entries.sort_unstable();
-        FdeIndex { entries }
     }
 
-    fn find(&self, addr: ElfAddr) -> Option<usize> {
-        let after = self
-            .entries
-            .partition_point(|(start, _, _)| *start <= addr.0);
-        let (_, end, offset) = self.entries.get(after.checked_sub(1)?)?;
-        (addr.0 < *end).then_some(*offset)
+    fn find(&self, addr: ElfAddr) -> Option<FdePlace> {
+        let after = self.places.partition_point(|place| place.start <= addr.0);
+        let place = *self.places.get(after.checked_sub(1)?)?;
+        (addr.0 < place.end).then_some(place)
     }
 }
 
@@ -283,7 +326,7 @@ mod tests {
     fn a_damaged_section_is_no_row_and_never_a_panic() {
         let mut binary = own_binary();
         let own = own_address(&binary);
-        let section = binary.unwind.eh_frame.clone().expect("own .eh_frame");
+        let section = binary.unwind.eh_frame[0].clone();
         let mut state = 0x9e37_79b9_7f4a_7c15u64;
         for _ in 0..200 {
             let mut bytes = section.bytes.to_vec();
@@ -294,9 +337,7 @@ mod tests {
                 let at = (state >> 8) as usize % bytes.len();
                 bytes[at] = state as u8;
             }
-            if let Some(damaged) = &mut binary.unwind.eh_frame {
-                damaged.bytes = bytes.into();
-            }
+            binary.unwind.eh_frame[0].bytes = bytes.into();
             let _ = Rows::default().find(&binary, own);
         }
     }

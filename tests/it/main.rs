@@ -10,4 +10,5 @@ mod postgres;
 mod report;
 mod sandbox;
 mod support;
+mod unwind_tables;
 mod workloads;

@@ -1,0 +1,263 @@
+//! Walks a stack by unwind tables: the reference for the walker in `bpf/`.
+//!
+//! In: registers, mappings, tables, and something that reads stack memory. Out: frames, leaf first, and how the walk
+//! ended. A frame is pushed before its caller is looked for, so that no failure loses it. Its rule is looked up by the
+//! interrupted instruction itself, or for a caller by the address before the one it returns to.
+//!
+//! Code without rules (generated code, hand-written assembly) is crossed by its frame pointer, if it has one: the bridge
+//! must lead upwards, to an address of code. Beyond it the tables say how to go on. A bridge over a leaf without rules
+//! in a file that has rules elsewhere may have skipped a frame, since the leaf need not have set up a frame pointer:
+//! such a stack is never called complete.
+
+use crate::profile::{FrameAddr, MappingKind, RuntimeAddr, StackEnd, Why};
+use crate::target::binary::{Binary, Problem};
+use crate::target::mappings::Mappings;
+
+use super::cfi::{UCONTEXT_RBP, UCONTEXT_RIP, UCONTEXT_RSP};
+use super::row::{CfaKind, RbpKind, Rule};
+use super::tables::Tables;
+
+/// Longest stack kept; the BPF sampler's limit is the same.
+const MAX_FRAMES: usize = 512;
+
+/// DWARF numbers of general registers.
+const R10: usize = 10;
+
+/// The registers of a thread as a tick found them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Registers {
+    pub ip: u64,
+    pub sp: u64,
+    pub bp: u64,
+    /// All general registers by DWARF number, where they were recorded.
+    pub general: Option<[u64; 16]>,
+}
+
+/// Why a word of the stack is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// The copy of the stack was cut before it.
+    BeyondCopy,
+    /// It is not memory of the stack, or cannot be read.
+    NotStack,
+}
+
+/// Reads the memory of the thread that is walked.
+pub trait StackMemory {
+    /// The 8 bytes at `addr`.
+    fn read(&self, addr: u64) -> Result<u64, Unread>;
+}
+
+/// What is known of a frame.
+#[derive(Clone, Copy, Debug)]
+struct State {
+    addr: FrameAddr,
+    sp: u64,
+    /// `None` once a function has overwritten it without saying where it was kept.
+    bp: Option<u64>,
+    /// Only for the leaf.
+    general: Option<[u64; 16]>,
+    /// A frame may have been skipped.
+    doubtful: bool,
+}
+
+/// The rule at a frame, and what to call the end if there is no way on without one.
+struct Guide {
+    rule: Rule,
+    without_rule: Why,
+    /// The file has rules elsewhere.
+    has_rules: bool,
+}
+
+/// Appends the frames of a stack, leaf first, to `frames` and says how the walk ended.
+pub fn walk(
+    registers: &Registers,
+    mappings: &Mappings,
+    tables: &mut Tables,
+    memory: &impl StackMemory,
+    frames: &mut Vec<FrameAddr>,
+) -> StackEnd {
+    let mut state = State {
+        addr: FrameAddr::Exact(RuntimeAddr(registers.ip)),
+        sp: registers.sp,
+        bp: Some(registers.bp),
+        general: registers.general,
+        doubtful: false,
+    };
+    for _ in 0..MAX_FRAMES {
+        frames.push(state.addr);
+        let guide = guide(state.addr, mappings, tables);
+        if guide.rule == Rule::ROOT {
+            return if state.doubtful {
+                StackEnd::Truncated(Why::NoUnwindInfo)
+            } else {
+                StackEnd::Root
+            };
+        }
+        let caller = if guide.rule == Rule::NONE {
+            bridge(&state, &guide, mappings, memory)
+        } else {
+            caller_of(&state, guide.rule, mappings, memory)
+        };
+        match caller {
+            Ok(caller) => state = caller,
+            Err(why) => return StackEnd::Truncated(why),
+        }
+    }
+    StackEnd::Truncated(Why::TooDeep)
+}
+
+fn guide(addr: FrameAddr, mappings: &Mappings, tables: &mut Tables) -> Guide {
+    let lookup = addr.lookup_addr();
+    let Some(region) = mappings.find(lookup) else {
+        return Guide {
+            rule: Rule::NONE,
+            without_rule: Why::UnknownMapping,
+            has_rules: false,
+        };
+    };
+    let rule = region
+        .elf_addr(lookup)
+        .map_or(Rule::NONE, |addr| tables.rule(&region.binary, addr));
+    Guide {
+        rule,
+        without_rule: why_without_rule(&region.binary),
+        has_rules: !tables.of(&region.binary).is_empty(),
+    }
+}
+
+fn why_without_rule(binary: &Binary) -> Why {
+    match (&binary.problem, binary.kind) {
+        (Some(Problem::Malformed(_) | Problem::Replaced | Problem::Unopened(_)), _) => {
+            Why::BinaryUnreadable
+        }
+        (None, MappingKind::Anonymous) => Why::Jit,
+        (None, _) => Why::NoUnwindInfo,
+    }
+}
+
+/// The caller by a rule of the table.
+fn caller_of(
+    state: &State,
+    rule: Rule,
+    mappings: &Mappings,
+    memory: &impl StackMemory,
+) -> Result<State, Why> {
+    if rule.cfa == CfaKind::Signal {
+        return interrupted(state, rule, mappings, memory);
+    }
+    let read = |addr| memory.read(addr).map_err(why_unread);
+    let cfa = cfa(state, rule, memory)?;
+    if cfa <= state.sp || cfa % 8 != 0 {
+        return Err(Why::BadFrame);
+    }
+    let return_addr = RuntimeAddr(read(cfa.wrapping_sub(8))?);
+    let bp = match (rule.rbp, state.bp) {
+        (RbpKind::Same, bp) => bp,
+        (RbpKind::AtCfa, _) => Some(read(offset(cfa, rule.rbp_offset))?),
+        (RbpKind::AtRbp, Some(bp)) => Some(read(offset(bp, rule.rbp_offset))?),
+        (RbpKind::AtRbp, None) | (RbpKind::Undefined, _) => None,
+    };
+    let addr = FrameAddr::Return(return_addr);
+    if mappings.find(addr.lookup_addr()).is_none() {
+        return Err(Why::BadFrame);
+    }
+    Ok(State {
+        addr,
+        sp: cfa,
+        bp,
+        general: None,
+        doubtful: state.doubtful,
+    })
+}
+
+fn cfa(state: &State, rule: Rule, memory: &impl StackMemory) -> Result<u64, Why> {
+    let read = |addr| memory.read(addr).map_err(why_unread);
+    let from = |register: Option<u64>| {
+        let register = register.ok_or(Why::BadFrame)?;
+        Ok(register.wrapping_add_signed(i64::from(rule.full_cfa_offset())))
+    };
+    let general = |number: usize| state.general.and_then(|all| all.get(number).copied());
+    match rule.cfa {
+        CfaKind::Rsp => from(Some(state.sp)),
+        CfaKind::Rbp => from(state.bp),
+        CfaKind::R10 => from(general(R10)),
+        CfaKind::LeafRegister => from(general(usize::from(rule.aux as u16))),
+        CfaKind::DerefRbp => read(from(state.bp)?),
+        CfaKind::DerefRsp => {
+            let words = i64::from(rule.aux);
+            Ok(read(from(Some(state.sp))?)?.wrapping_add_signed(8 * words))
+        }
+        CfaKind::Plt => {
+            let ip = state.addr.lookup_addr().0;
+            let pushed = ip & 15 >= u64::from(rule.cfa_offset as u16);
+            Ok(state.sp.wrapping_add(if pushed { 16 } else { 8 }))
+        }
+        CfaKind::NoRule | CfaKind::Root | CfaKind::Signal => Err(Why::BadFrame),
+    }
+}
+
+/// What a signal interrupted. The stack may be another one, so that it need not lie higher.
+fn interrupted(
+    state: &State,
+    rule: Rule,
+    mappings: &Mappings,
+    memory: &impl StackMemory,
+) -> Result<State, Why> {
+    let ucontext = offset(state.sp, rule.cfa_offset);
+    let read = |at: i64| {
+        memory
+            .read(ucontext.wrapping_add_signed(at))
+            .map_err(why_unread)
+    };
+    let ip = RuntimeAddr(read(UCONTEXT_RIP)?);
+    if mappings.find(ip).is_none() {
+        return Err(Why::BadFrame);
+    }
+    Ok(State {
+        addr: FrameAddr::Exact(ip),
+        sp: read(UCONTEXT_RSP)?,
+        bp: Some(read(UCONTEXT_RBP)?),
+        general: None,
+        doubtful: state.doubtful,
+    })
+}
+
+/// The caller by the frame pointer, if it is one: it lies upwards and leads to code.
+fn bridge(
+    state: &State,
+    guide: &Guide,
+    mappings: &Mappings,
+    memory: &impl StackMemory,
+) -> Result<State, Why> {
+    let why = guide.without_rule;
+    let bp = state.bp.ok_or(why)?;
+    if bp < state.sp || bp % 8 != 0 {
+        return Err(why);
+    }
+    let read = |addr: u64| memory.read(addr).map_err(|_| why);
+    let (bp_of_caller, return_addr) = (read(bp)?, read(bp.wrapping_add(8))?);
+    let addr = FrameAddr::Return(RuntimeAddr(return_addr));
+    if mappings.find(addr.lookup_addr()).is_none() {
+        return Err(why);
+    }
+    let may_have_skipped = guide.has_rules && matches!(state.addr, FrameAddr::Exact(_));
+    Ok(State {
+        addr,
+        sp: bp.wrapping_add(16),
+        bp: Some(bp_of_caller),
+        general: None,
+        doubtful: state.doubtful || may_have_skipped,
+    })
+}
+
+fn offset(addr: u64, offset: i16) -> u64 {
+    addr.wrapping_add_signed(i64::from(offset))
+}
+
+fn why_unread(unread: Unread) -> Why {
+    match unread {
+        Unread::BeyondCopy => Why::CopyTooShort,
+        Unread::NotStack => Why::UnreadableStack,
+    }
+}
