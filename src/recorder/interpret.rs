@@ -4,7 +4,7 @@ use crate::profile::{ElfAddr, FrameAddr, RuntimeAddr, StackEnd, Thread, Why};
 use crate::sampling::{RawSample, UserStack};
 use crate::target::mappings::Mappings;
 use crate::target::processes::Processes;
-use crate::unwind::{CopyUnwinder, RootJudge, StackCopy};
+use crate::unwind::{Registers, StackCopy, Tables, walk};
 
 use super::tally::{Code, RawFrame};
 
@@ -12,8 +12,7 @@ use super::tally::{Code, RawFrame};
 #[derive(Debug, Default)]
 pub(super) struct Interpreter {
     pub(super) processes: Processes,
-    unwinder: CopyUnwinder,
-    judge: RootJudge,
+    tables: Tables,
 }
 
 impl Interpreter {
@@ -51,15 +50,18 @@ impl Interpreter {
                 self.end_of_walked(&mappings, &mut user, *end)
             }
             UserStack::Copied { regs, bytes, full } => {
-                let stack = StackCopy {
+                let registers = Registers {
                     ip: regs.ip,
                     sp: regs.sp,
                     bp: regs.bp,
+                    general: None,
+                };
+                let stack = StackCopy {
+                    registers,
                     bytes,
                     full: *full,
                 };
-                self.unwinder
-                    .walk(&mappings, &stack, &mut self.judge, &mut user)
+                walk(&registers, &mappings, &mut self.tables, &stack, &mut user)
             }
         };
         frames.extend(
@@ -89,7 +91,7 @@ impl Interpreter {
         };
         let root = mappings.find(addr).is_some_and(|region| {
             let elf_addr = region.elf_addr(addr);
-            elf_addr.is_some_and(|elf_addr| self.judge.is_root(&region.binary, elf_addr))
+            elf_addr.is_some_and(|elf_addr| self.tables.is_root(&region.binary, elf_addr))
         });
         if root { StackEnd::Root } else { end }
     }
