@@ -151,7 +151,9 @@ fn caller_of(
     }
     let read = |addr| memory.read(addr).map_err(why_unread);
     let cfa = cfa(state, rule, memory)?;
-    if cfa <= state.sp || !cfa.is_multiple_of(8) {
+    // Code that switches stacks by hand keeps the other stack's pointer on this one.
+    let leads_up = cfa > state.sp || rule.cfa == CfaKind::DerefRsp;
+    if !leads_up || !cfa.is_multiple_of(8) {
         return Err(Why::BadFrame);
     }
     let return_addr = RuntimeAddr(read(cfa.wrapping_sub(8))?);
