@@ -14,8 +14,8 @@ use crate::profile::{BuildId, ElfAddr, FileOffset, MappingKind};
 /// A section larger than this is not read: the largest `.eh_frame` known to us (Chromium) has about 30 MB.
 const MAX_SECTION_BYTES: u64 = 256 << 20;
 
-/// More sections of one name than this are not read; two have been seen.
-const MAX_EH_FRAMES: usize = 4;
+/// More sections that serve one purpose than this are not read.
+const MAX_OF_A_KIND: usize = 4;
 
 /// More program headers than this are not looked at.
 const MAX_SEGMENTS: usize = 1024;
@@ -56,6 +56,8 @@ pub struct UnwindSections {
     pub eh_frame_hdr: Option<Section>,
     pub debug_frame: Option<Section>,
     pub text: Option<(u64, u64)>,
+    /// Procedure linkage tables.
+    pub plt: Vec<Section>,
 }
 
 /// A file that code was executed from.
@@ -185,9 +187,10 @@ impl Parsed {
             .collect();
         let build_id = elf.build_id().ok().flatten().and_then(BuildId::from_bytes);
         let unwind = UnwindSections {
-            eh_frame: eh_frames(&elf),
+            eh_frame: sections(&elf, &[".eh_frame", ".bolt.org.eh_frame"]),
             eh_frame_hdr: section(&elf, ".eh_frame_hdr"),
             debug_frame: section(&elf, ".debug_frame"),
+            plt: sections(&elf, &[".plt", ".plt.got", ".plt.sec"]),
             text: elf
                 .section_by_name(".text")
                 .map(|s| (s.address(), s.address() + s.size())),
@@ -204,15 +207,15 @@ impl Parsed {
 
 type Elf<'a> = ElfFile64<'a, Endianness, &'a ReadCache<&'a File>>;
 
-/// Every section with call frame information for exceptions, the one of the linker or optimizer that came last first.
-fn eh_frames(elf: &Elf) -> Vec<Section> {
-    [".eh_frame", ".bolt.org.eh_frame"]
+/// Every section of these names, in this order.
+fn sections(elf: &Elf, names: &[&str]) -> Vec<Section> {
+    names
         .iter()
         .flat_map(|name| {
             elf.sections()
                 .filter(move |section| section.name() == Ok(name))
         })
-        .take(MAX_EH_FRAMES)
+        .take(MAX_OF_A_KIND)
         .filter_map(|section| contents(&section))
         .collect()
 }

@@ -25,6 +25,9 @@ const MAX_ROWS: usize = 16 << 20;
 /// Distinct rules that 16 bits can number.
 const MAX_RULES: usize = 1 << 16;
 
+/// Rules that are remembered outside the hash map, as a power of two: more than most programs have.
+const RECENT_BITS: u32 = 9;
+
 /// The unwind rules of one binary.
 #[derive(Clone, Debug, Default)]
 pub struct UnwindTable {
@@ -110,8 +113,9 @@ struct TableBuilder {
     numbers: HashMap<Rule, u16>,
     /// The address of the last rule, and its number.
     last: Option<(u64, u16)>,
-    /// The two rules that came last, and their numbers: most rows repeat one of them.
-    recent: [(Rule, u16); 2],
+    /// Rules that came lately and their numbers, each in the place that [`recent_place`] gives it: most rows repeat
+    /// one of them, and a look-up in `numbers` costs more than all else that a row does.
+    recent: Vec<(Rule, u16)>,
     /// Rows that lost their rule for want of a number.
     refused: u32,
 }
@@ -153,7 +157,7 @@ impl TableBuilder {
             table,
             numbers: HashMap::new(),
             last: None,
-            recent: [(Rule::NONE, 0); 2],
+            recent: vec![(Rule::NONE, 0); 1 << RECENT_BITS],
             refused: 0,
         }
     }
@@ -184,8 +188,11 @@ impl TableBuilder {
     }
 
     fn number_of(&mut self, rule: Rule) -> u16 {
-        if let Some((_, number)) = self.recent.iter().find(|(recent, _)| *recent == rule) {
-            return *number;
+        let place = recent_place(rule);
+        if let (recent, number) = self.recent[place]
+            && recent == rule
+        {
+            return number;
         }
         let rules = &mut self.table.rules;
         let number = match self.numbers.get(&rule) {
@@ -202,7 +209,7 @@ impl TableBuilder {
                 number
             }
         };
-        self.recent = [(rule, number), self.recent[0]];
+        self.recent[place] = (rule, number);
         number
     }
 
@@ -219,5 +226,97 @@ impl TableBuilder {
             gaps,
             ..self.table
         }
+    }
+}
+
+/// Where a rule is remembered: by the upper bits of a product (Fibonacci hashing, Knuth 6.4).
+fn recent_place(rule: Rule) -> usize {
+    let kinds = rule.cfa as u64 | (rule.rbp as u64) << 4;
+    let low = u64::from(rule.cfa_offset as u16) | u64::from(rule.rbp_offset as u16) << 16;
+    let all = low | u64::from(rule.aux as u16) << 32 | kinds << 48;
+    (all.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - RECENT_BITS)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::unwind::row::CfaKind;
+
+    fn rule(offset: i32) -> Rule {
+        Rule::from_register(CfaKind::Rsp, offset)
+    }
+
+    fn table(rows: &[(u64, Rule)]) -> UnwindTable {
+        let mut builder = TableBuilder::new();
+        for (addr, rule) in rows {
+            assert!(builder.set(*addr, *rule));
+        }
+        builder.finish(0, Gaps::default())
+    }
+
+    #[test]
+    fn a_rule_holds_up_to_the_next_row_also_across_pages() {
+        let rows = [
+            (0x1_fff0, rule(8)),
+            (0x4_0000, rule(16)), // on the first address of a page
+            (0x4_0010, rule(16)),
+            (0x5_0000, rule(16)), // the same, on a page's first address
+            (0x5_8000, Rule::NONE),
+            (0x7_8000, rule(24)),
+            (0x7_8001, Rule::NONE),
+        ];
+        let table = table(&rows);
+        let at = |addr| table.look_up(ElfAddr(addr));
+        for (addr, expected) in [
+            (0, Rule::NONE),
+            (0x1_ffef, Rule::NONE),
+            (0x1_fff0, rule(8)),
+            (0x2_0000, rule(8)),
+            (0x3_ffff, rule(8)),
+            (0x4_0000, rule(16)),
+            (0x5_7fff, rule(16)),
+            (0x5_8000, Rule::NONE),
+            (0x6_0000, Rule::NONE),
+            (0x7_8000, rule(24)),
+            (0x7_8001, Rule::NONE),
+            (0x8_0000, Rule::NONE),
+            (u64::MAX, Rule::NONE),
+        ] {
+            assert_eq!(at(addr), expected, "{addr:#x}");
+        }
+        // One row each for 0x1fff0, 0x20000, 0x30000, 0x40000, 0x50000, 0x58000, 0x78000 and 0x78001.
+        assert_eq!(table.rows().len(), 8);
+        assert_eq!(table.pages(), [0, 1, 2, 3, 4, 6, 6, 8]);
+        assert_eq!(table.rules().len(), 4);
+    }
+
+    #[test]
+    fn what_is_out_of_reach_is_refused_and_what_was_there_ends() {
+        let mut builder = TableBuilder::new();
+        assert!(builder.set(0x10, rule(8)));
+        assert!(!builder.set(0x10 + ((MAX_PAGES as u64) << PAGE_BITS), rule(16)));
+        let table = builder.finish(0, Gaps::default());
+        assert_eq!(table.look_up(ElfAddr(0x10)), rule(8));
+        assert_eq!(table.look_up(ElfAddr(0x1_0000)), Rule::NONE);
+    }
+
+    #[test]
+    fn more_rules_than_numbers_are_counted_and_not_mixed_up() {
+        let mut builder = TableBuilder::new();
+        let rules = MAX_RULES as i32 + 10;
+        for n in 1..=rules {
+            assert!(builder.set(4 * n as u64, rule(8 * n)));
+        }
+        let table = builder.finish(0, Gaps::default());
+        for n in 1..=rules {
+            let expected = if n < MAX_RULES as i32 {
+                rule(8 * n)
+            } else {
+                Rule::NONE
+            };
+            assert_eq!(table.look_up(ElfAddr(4 * n as u64)), expected, "{n}");
+        }
+        assert_eq!(table.gaps().of(Gap::ManyRules), 11);
+        assert!(UnwindTable::default().look_up(ElfAddr(5)) == Rule::NONE);
     }
 }

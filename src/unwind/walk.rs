@@ -20,6 +20,9 @@ use super::tables::Tables;
 /// Longest stack kept; the BPF sampler's limit is the same.
 const MAX_FRAMES: usize = 512;
 
+/// Memory below the stack pointer that signal handlers leave alone: System V x86-64 psABI §3.2.2.
+const RED_ZONE_BYTES: u64 = 128;
+
 /// DWARF numbers of general registers.
 const R10: usize = 10;
 
@@ -148,13 +151,15 @@ fn caller_of(
     }
     let read = |addr| memory.read(addr).map_err(why_unread);
     let cfa = cfa(state, rule, memory)?;
-    if cfa <= state.sp || cfa % 8 != 0 {
+    // Code that switches stacks by hand keeps the other stack's pointer on this one.
+    let leads_up = cfa > state.sp || rule.cfa == CfaKind::DerefRsp;
+    if !leads_up || !cfa.is_multiple_of(8) {
         return Err(Why::BadFrame);
     }
     let return_addr = RuntimeAddr(read(cfa.wrapping_sub(8))?);
     let bp = match (rule.rbp, state.bp) {
         (RbpKind::Same, bp) => bp,
-        (RbpKind::AtCfa, _) => Some(read(offset(cfa, rule.rbp_offset))?),
+        (RbpKind::AtCfa, _) => saved_bp(state, offset(cfa, rule.rbp_offset), memory)?,
         (RbpKind::AtRbp, Some(bp)) => Some(read(offset(bp, rule.rbp_offset))?),
         (RbpKind::AtRbp, None) | (RbpKind::Undefined, _) => None,
     };
@@ -169,6 +174,17 @@ fn caller_of(
         general: None,
         doubtful: state.doubtful,
     })
+}
+
+/// What a function saved of its caller's RBP. In an epilogue the slot is below the stack pointer: the register has its
+/// value back, and compilers do not trouble to say so. Only the red zone below the stack pointer can still hold it.
+fn saved_bp(state: &State, slot: u64, memory: &impl StackMemory) -> Result<Option<u64>, Why> {
+    if slot >= state.sp {
+        return memory.read(slot).map(Some).map_err(why_unread);
+    }
+    let in_red_zone = state.sp - slot <= RED_ZONE_BYTES;
+    let saved = memory.read(slot).ok().filter(|_| in_red_zone);
+    Ok(saved.or(state.bp))
 }
 
 fn cfa(state: &State, rule: Rule, memory: &impl StackMemory) -> Result<u64, Why> {
@@ -232,7 +248,7 @@ fn bridge(
 ) -> Result<State, Why> {
     let why = guide.without_rule;
     let bp = state.bp.ok_or(why)?;
-    if bp < state.sp || bp % 8 != 0 {
+    if bp < state.sp || !bp.is_multiple_of(8) {
         return Err(why);
     }
     let read = |addr: u64| memory.read(addr).map_err(|_| why);
@@ -261,3 +277,6 @@ fn why_unread(unread: Unread) -> Why {
         Unread::NotStack => Why::UnreadableStack,
     }
 }
+
+#[cfg(test)]
+mod tests;

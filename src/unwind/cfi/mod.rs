@@ -9,16 +9,17 @@
 //! what C++ exceptions are unwound by. What `.debug_frame` says counts only where `.eh_frame` says nothing.
 
 mod express;
+mod plt;
 mod program;
 
 use std::collections::HashMap;
 
 use gimli::{
     BaseAddresses, CommonInformationEntry, DebugFrame, EhFrame, EndianSlice, FrameDescriptionEntry,
-    LittleEndian, UnwindSection,
+    LittleEndian, UnwindOffset, UnwindSection,
 };
 
-use crate::target::binary::{Binary, Section, Segment};
+use crate::target::binary::{Binary, Section, Segment, UnwindSections};
 
 use super::row::Rule;
 use express::rule_of;
@@ -28,6 +29,15 @@ pub use express::{Gap, Gaps, UCONTEXT_RBP, UCONTEXT_RIP, UCONTEXT_RSP};
 
 /// More functions than this are not listed: Chromium has about a million.
 const MAX_FUNCTIONS: usize = 4 << 20;
+
+/// Common entries of a section; some linkers keep one for each compilation unit.
+const MAX_COMMON: usize = 1 << 18;
+
+/// A common entry is about 20 bytes long. Those of a hostile file could overlap, and each be as long as the file.
+const MAX_COMMON_BYTES: u32 = 4096;
+
+/// The source of a procedure linkage table, whose offset is its position among them.
+const LINKAGE_TABLE: u32 = u32::MAX;
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
@@ -82,6 +92,10 @@ pub(super) fn compile(binary: &Binary, sink: &mut impl RowSink) -> (usize, Gaps)
     }
     keep_uncovered(&mut extents, of_eh_frames);
     sort(&mut extents);
+    let functions = extents.len();
+    extents.extend(linkage_tables(unwind, &binary.segments));
+    keep_uncovered(&mut extents, functions);
+    sort(&mut extents);
     let mut program = Program::new(Factors::default(), Columns::default());
     for (ix, extent) in extents.iter().enumerate() {
         let next = extents.get(ix + 1).map_or(u64::MAX, |next| next.start);
@@ -89,6 +103,10 @@ pub(super) fn compile(binary: &Binary, sink: &mut impl RowSink) -> (usize, Gaps)
         let source = extent.source as usize;
         let mut rows = |addr, rule| sink.set(addr, rule);
         let has_room = match source.checked_sub(eh_frames.len()) {
+            _ if extent.source == LINKAGE_TABLE => plt::rows(&unwind.plt[extent.offset])
+                .into_iter()
+                .take_while(|(addr, _)| *addr < end)
+                .all(|(addr, rule)| rows(addr, rule)),
             None => eh_frames[source].run(extent, end, &mut program, &mut rows, &mut gaps),
             Some(ix) => debug_frames[ix].run(extent, end, &mut program, &mut rows, &mut gaps),
         };
@@ -97,7 +115,22 @@ pub(super) fn compile(binary: &Binary, sink: &mut impl RowSink) -> (usize, Gaps)
             break;
         }
     }
-    (extents.len(), gaps)
+    (functions, gaps)
+}
+
+/// The extents of procedure linkage tables.
+fn linkage_tables(unwind: &UnwindSections, segments: &[Segment]) -> impl Iterator<Item = Extent> {
+    unwind.plt.iter().enumerate().filter_map(|(ix, section)| {
+        let start = section.vaddr;
+        let end = start.checked_add(section.bytes.len() as u64)?;
+        let is_code = segments.iter().any(|segment| holds(segment, start, end));
+        is_code.then_some(Extent {
+            start,
+            end,
+            source: LINKAGE_TABLE,
+            offset: ix,
+        })
+    })
 }
 
 /// In order of addresses; of those that begin together the first listed stays.
@@ -208,10 +241,14 @@ where
         &mut self,
         offset: usize,
     ) -> Option<(FrameDescriptionEntry<Slice<'a>>, Common<'a>)> {
-        let (common, mut used) = (&mut self.common, None);
+        let (bytes, common, mut used) = (self.bytes, &mut self.common, None);
         let entry = self
             .section
             .fde_from_offset(&self.bases, offset.into(), |section, bases, at| {
+                let is_one_more = common.len() < MAX_COMMON || common.contains_key(&at);
+                if !is_one_more || length_of(bytes, UnwindOffset::into(at)) > MAX_COMMON_BYTES {
+                    return Err(gimli::Error::NotCieId(0));
+                }
                 let common = common
                     .entry(at)
                     .or_insert_with(|| Common::read(section, bases, at));
@@ -323,6 +360,12 @@ impl Iterator for Entries<'_> {
             }
         }
     }
+}
+
+/// What the entry at `offset` says of its length; the most there can be where it is the long form, or cut.
+fn length_of(bytes: &[u8], offset: usize) -> u32 {
+    let word = bytes.get(offset..).and_then(|rest| rest.first_chunk());
+    word.map_or(u32::MAX, |word| u32::from_le_bytes(*word))
 }
 
 fn holds(segment: &Segment, start: u64, end: u64) -> bool {
