@@ -5,8 +5,8 @@
 
 use crate::profile::{FrameIx, FrameKind, ProfileBuilder, StackEnd, Why};
 
-/// Entry points of processes and threads in glibc, musl and the kernel.
-const FIRST_FUNCTIONS: [&str; 12] = [
+/// Entry points of processes and threads in glibc, musl, the kernel and Go.
+const FIRST_FUNCTIONS: [&str; 19] = [
     "_start",
     "__clone",
     "clone",
@@ -19,6 +19,14 @@ const FIRST_FUNCTIONS: [&str; 12] = [
     "libc_start_main_stage2",
     "_start_c",
     "_dl_start_user",
+    // Go: of a goroutine, of a thread, of the process, and of the scheduler on a thread's own stack.
+    "runtime.goexit",
+    "runtime.goexit.abi0",
+    "runtime.mstart",
+    "runtime.mstart.abi0",
+    "runtime.rt0_go",
+    "runtime.rt0_go.abi0",
+    "runtime.mcall",
 ];
 
 /// From here on `execve` has given up the old program's memory, and the new one has not begun: there is no user stack.
