@@ -112,7 +112,8 @@ static __always_inline bool is_target(struct task_struct *task, __u32 pid)
 {
 	switch (target_mode) {
 	case TARGET_ALL:
-		return true;
+		/* 0 is what the profiler's PID namespace does not show. */
+		return pid != 0;
 	case TARGET_NAME:
 		return has_target_name(task);
 	default:

@@ -39,7 +39,7 @@ impl Format {
     }
 
     fn of(path: &Path) -> Option<Format> {
-        let name = path.file_name()?.to_str()?;
+        let name = path.to_str()?.rsplit('/').next()?;
         Format::ALL.into_iter().find(|format| {
             let stem = name.strip_suffix(format.extension());
             stem.is_some_and(|stem| stem.len() > 1 && stem.ends_with('.'))
@@ -141,6 +141,13 @@ impl RecordPlan {
         let outputs = Outputs::of(&args.output)?;
         let mut warnings = Vec::new();
         let target = target(&args.target)?;
+        if args
+            .service
+            .as_ref()
+            .is_some_and(|name| name.trim().is_empty())
+        {
+            return Err(Failure::message(Exit::Usage, "`--service` needs a name"));
+        }
         let service = args.service.unwrap_or_else(|| default_service(&target));
         let (sampler, stack) = choose::sampler(&args.sampling)?;
         let may_see_kernel = can_open(Trigger::CpuClock, true);
@@ -281,7 +288,7 @@ mod tests {
         assert_eq!(format("x.speedscope.json"), Some(Format::Speedscope));
         assert_eq!(format("x.folded"), Some(Format::Folded));
         assert_eq!(format("x.svg"), Some(Format::Svg));
-        for bad in ["x.json", "svg", ".svg", "x.gz", "x", "x.pb"] {
+        for bad in ["x.svg/", "x.json", "svg", ".svg", "x.gz", "x", "x.pb"] {
             assert_eq!(format(bad), None, "{bad}");
         }
     }

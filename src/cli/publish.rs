@@ -1,5 +1,7 @@
 //! From a profile to files: what `record` and `report` have in common.
 
+use std::path::PathBuf;
+
 use super::plan::{Format, Outputs};
 use super::status::Log;
 use super::stop::{Exit, Failure};
@@ -48,7 +50,7 @@ pub(super) fn publish(
     let extra = extra(profile);
     let now = unix_ns();
     let published = artifacts::publish(root, profile, &analysis, extra, &exports, now)
-        .map_err(words::not_written)?;
+        .map_err(|error| rescue(words::not_written(error), profile, &outputs.files, log))?;
     published.notes.iter().for_each(|note| log.warning(note));
     files.splice(0..0, published.files);
     let colour = if log.colour() {
@@ -58,6 +60,27 @@ pub(super) fn publish(
     };
     log.block(&terminal::summary(profile, &analysis, &files, colour));
     Ok(exit_of(profile, &analysis.coverage.verdict))
+}
+
+/// The artifacts could not be written, say because the disk is full: the profile itself must not be lost with them.
+fn rescue(
+    failure: Failure,
+    profile: &Profile,
+    written: &[(Format, PathBuf)],
+    log: &Log,
+) -> Failure {
+    if written.iter().any(|(format, _)| *format == Format::Pprof) {
+        return failure;
+    }
+    let path = std::env::temp_dir().join(format!("perfprof-{}.pb.gz", std::process::id()));
+    if write_atomic(&path, &pprof::encode(profile)).is_ok() {
+        log.warning(format!("the profile was saved as `{}`", path.display()));
+        return failure.hint(format!(
+            "make room and run `perfprof report {}`",
+            path.display()
+        ));
+    }
+    failure
 }
 
 /// Another tool's file says nothing of its coverage: that it cannot be judged is said, and is no failing of it.

@@ -1,6 +1,7 @@
 //! `perfprof record`, from top to bottom: plan, arm, run, name, judge, write.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use anyhow::Context;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -18,10 +19,11 @@ use crate::profile::{Profile, ProfileBuilder, Recording, SelfCost};
 use crate::recorder::{Recorded, RecordingLoop, SLICE_NS, StopSignals};
 use crate::sampling::{SamplingPlan, Scope};
 use crate::symbolize::{KernelNames, name_into};
-use crate::sys::child::{HeldChild, RunningChild};
+use crate::sys::child::{HeldChild, RunningChild, kill_all, terminate};
 use crate::sys::usage::{OwnUsage, monotonic_ns, raise_open_files, unix_ns};
 use crate::target::capabilities::Capability;
 use crate::target::host::Host;
+use crate::target::process;
 
 /// What a `-- CMD` that is still running gets to end by itself.
 const CHILD_GRACE_MS: u64 = 2000;
@@ -38,7 +40,7 @@ pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
     let sampling = sampling_plan(&plan, &host, held.as_ref().map(HeldChild::pid));
     let mut sampler = arm(&mut plan, &sampling, &host, log)?;
     log.info(words::begins(&plan, &sampling));
-    let mut watch = Watch::new(&sampling.scope, log);
+    let mut watch = Watch::new(&sampling, log);
     let mut child = None;
     let recorded = RecordingLoop::new(&sampling, plan.duration, stop)
         .run(
@@ -51,7 +53,7 @@ pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
         )
         .map_err(|error| words::run_failed(error, &host))?;
     let ended_ns = monotonic_ns();
-    end_command(child, log);
+    end_command(child, &recorded.left_running, log);
 
     let (cgroup, capacity) = watch.finish(recorded.duration_ns);
     let (exits, counted) = (sampler.reports_exits(), sampler.counted_cpu_ns());
@@ -113,26 +115,29 @@ fn hold_command(target: &Target) -> Result<Option<HeldChild>, Failure> {
         .map_err(|error| Failure::new(Exit::NoTarget, error))
 }
 
-/// A command that outlives the recording was started for it, and is ended with it.
-fn end_command(child: Option<RunningChild>, log: &Log) {
+/// A command that outlives the recording was started for it, and is ended with it and with all that it started.
+fn end_command(child: Option<RunningChild>, left_running: &[u32], log: &Log) {
     let Some(mut child) = child else { return };
-    let deadline_ns = monotonic_ns() + CHILD_GRACE_MS * 1_000_000;
-    let mut asked = false;
-    loop {
-        match child.poll() {
-            Ok(Some(status)) if !status.success() && !asked => {
-                return log.warning(format!("the command ended with {status}"));
-            }
-            Ok(Some(_)) | Err(_) => return,
-            Ok(None) if !asked => {
-                log.info("the command is still running: ending it");
-                child.terminate();
-                asked = true;
-            }
-            Ok(None) if monotonic_ns() > deadline_ns => return child.kill(),
-            Ok(None) => std::thread::sleep(std::time::Duration::from_millis(10)),
+    if left_running.is_empty() {
+        if let Ok(Some(status)) = child.poll()
+            && !status.success()
+        {
+            log.warning(format!("the command ended with {status}"));
         }
+        return;
     }
+    log.info("the command is still running: ending it");
+    terminate(left_running);
+    let deadline_ns = monotonic_ns() + CHILD_GRACE_MS * 1_000_000;
+    while monotonic_ns() < deadline_ns {
+        let _ = child.poll();
+        if !left_running.iter().any(|pid| process::is_alive(*pid)) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    kill_all(left_running);
+    child.kill();
 }
 
 fn sampling_plan(plan: &RecordPlan, host: &Host, child: Option<u32>) -> SamplingPlan {

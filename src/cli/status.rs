@@ -44,9 +44,8 @@ impl Log {
     }
 
     pub fn detail(&self, message: impl Display) {
-        let message = message.to_string();
-        if self.verbose && !message.is_empty() {
-            self.line(message.trim_end());
+        if self.verbose {
+            message.to_string().lines().for_each(|line| self.line(line));
         }
     }
 
@@ -95,11 +94,11 @@ impl Log {
     }
 }
 
-/// Text of others must not move the cursor: control characters are shown as escapes, except the end of a line.
+/// Text of others must neither move the cursor nor make lines of its own: control characters are shown as escapes.
 fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() && c != '\n' {
+        if c.is_control() {
             shown.extend(c.escape_default());
         } else {
             shown.push(c);
@@ -114,6 +113,6 @@ mod tests {
 
     #[test]
     fn a_name_with_escape_codes_cannot_move_the_cursor() {
-        assert_eq!(printable("a\x1b[2Jb\u{9b}c"), "a\\u{1b}[2Jb\\u{9b}c");
+        assert_eq!(printable("a\x1b[2Jb\u{9b}\nc"), "a\\u{1b}[2Jb\\u{9b}\\nc");
     }
 }

@@ -3,7 +3,8 @@
 use super::status::Log;
 use crate::profile::{CapacityFacts, CgroupCpu};
 use crate::recorder::Progress;
-use crate::sampling::Scope;
+use crate::sampling::{SamplingPlan, Scope};
+use crate::sys::perf::StackSource;
 use crate::sys::usage::OwnUsage;
 use crate::target::gauges::Gauges;
 
@@ -21,13 +22,15 @@ pub(super) struct Watch<'a> {
     last_read_ns: Option<u64>,
     next_log_ns: u64,
     own_at_start: OwnUsage,
+    /// Whether a stack is complete is known while recording; frame pointers need names for it.
+    knows_complete: bool,
 }
 
 impl<'a> Watch<'a> {
-    pub fn new(scope: &Scope, log: &'a Log) -> Watch<'a> {
-        let pids = match scope {
+    pub fn new(sampling: &SamplingPlan, log: &'a Log) -> Watch<'a> {
+        let pids = match sampling.scope {
             Scope::All => Vec::new(),
-            _ => scope.current_pids(),
+            _ => sampling.scope.current_pids(),
         };
         let gauges = Gauges::open(&pids);
         Watch {
@@ -36,6 +39,7 @@ impl<'a> Watch<'a> {
             last_read_ns: None,
             next_log_ns: LOG_EVERY_NS,
             own_at_start: OwnUsage::now(),
+            knows_complete: matches!(sampling.stack, StackSource::Copy { .. }),
         }
     }
 
@@ -67,6 +71,7 @@ impl<'a> Watch<'a> {
         let seconds = progress.elapsed_ns as f64 / 1e9;
         let complete = match progress.samples {
             0 => "no samples yet".to_owned(),
+            _ if !self.knows_complete => "stacks judged at the end".to_owned(),
             n => format!(
                 "{:.1} % complete stacks",
                 100.0 * progress.complete as f64 / n as f64

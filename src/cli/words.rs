@@ -96,8 +96,20 @@ fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
+    } else if word.chars().any(char::is_control) {
+        // ANSI-C quoting, which bash and zsh read.
+        let escaped: String = word.chars().flat_map(ansi_c).collect();
+        format!("$'{escaped}'")
     } else {
         format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+fn ansi_c(c: char) -> Vec<char> {
+    match c {
+        '\'' | '\\' => vec!['\\', c],
+        c if c.is_control() => format!("\\x{:02x}", u32::from(c)).chars().collect(),
+        c => vec![c],
     }
 }
 

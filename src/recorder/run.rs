@@ -70,6 +70,8 @@ pub struct Recorded {
     pub stopped_by: StopReason,
     pub duration_ns: u64,
     pub processes_seen: usize,
+    /// Processes of the target that were alive at the end.
+    pub left_running: Vec<u32>,
     pub bpf: Option<RunStatistics>,
     /// Side-band records that were lost.
     pub side_band_lost: u64,
@@ -129,9 +131,15 @@ impl<'a> RecordingLoop<'a> {
         let stopped_by = self.until_stopped(sampler, observe)?;
         self.accountant.look(&self.target_pids());
         let duration_ns = monotonic_ns() - self.begun_ns;
+        let left_running = self
+            .target_pids()
+            .into_iter()
+            .filter(|pid| process::is_alive(*pid));
+        let left_running = left_running.collect();
         sampler.stop_ticks();
         self.read_rest(sampler)?;
         Ok(Recorded {
+            left_running,
             processes_seen: self.interpreter.processes.pids_seen(),
             binaries: self.interpreter.processes.binaries.all().to_vec(),
             tally: self.tally,

@@ -97,6 +97,13 @@ impl PerfSampler {
                         doing: "attach the filter",
                         source,
                     })?;
+                // libbpf enables an event as it attaches to it; ticks begin at `start`.
+                event
+                    .disable()
+                    .map_err(|source| SamplingError::EventFailed {
+                        what: format!("CPU {cpu}"),
+                        source,
+                    })?;
             }
             self.rings.push(map_ring(event, ring_bytes(plan))?);
         }

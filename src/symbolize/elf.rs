@@ -9,6 +9,7 @@ use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 use crate::profile::{ElfAddr, MappingKind, Unresolved};
 use crate::target::binary::{Binary, Problem};
 
+use super::demangle::demangle;
 use super::{Found, FoundFunction};
 
 /// A symbol without a size is hand-written assembly; beyond this it would claim code that is not its own.
@@ -22,7 +23,9 @@ pub(super) fn look_up(symbolizer: &Symbolizer, binary: &Binary, addrs: &[ElfAddr
     };
     // The link leads to the very file that was mapped, even if it has been deleted since.
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    let source = Source::Elf(Elf::new(path));
+    let mut elf = Elf::new(path);
+    elf.debug_syms = binary.debug_info_stays_within;
+    let source = Source::Elf(elf);
     let offsets: Vec<u64> = addrs.iter().map(|addr| addr.0).collect();
     match symbolizer.symbolize(&source, Input::VirtOffset(&offsets)) {
         Ok(results) => results.iter().map(found).collect(),
@@ -66,9 +69,10 @@ fn functions(sym: &Sym) -> Vec<FoundFunction> {
         .collect()
 }
 
-fn function(name: &str, code: Option<&CodeInfo>) -> FoundFunction {
+fn function(linkage_name: &str, code: Option<&CodeInfo>) -> FoundFunction {
     FoundFunction {
-        name: name.to_owned(),
+        name: demangle(linkage_name),
+        linkage_name: linkage_name.to_owned(),
         file: code.map_or_else(String::new, |code| {
             code.to_path().to_string_lossy().into_owned()
         }),

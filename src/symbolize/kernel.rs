@@ -58,10 +58,6 @@ fn found(sym: Option<&blazesym::symbolize::Sym>) -> Found {
     let Some(sym) = sym else {
         return Found::Nothing(Unresolved::NoSymbol);
     };
-    let function = FoundFunction {
-        name: sym.name.clone().into_owned(),
-        file: String::new(),
-        line: 0,
-    };
+    let function = FoundFunction::bare(sym.name.clone().into_owned());
     Found::Functions(vec![function])
 }

@@ -5,6 +5,7 @@
 //! keeps its address and gets a reason; a wrong name is worse than none.
 #![forbid(unsafe_code)]
 
+mod demangle;
 mod elf;
 mod kernel;
 mod known_roots;
@@ -35,10 +36,24 @@ pub enum Found {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundFunction {
     pub name: String,
+    /// As the symbol table has it.
+    pub linkage_name: String,
     /// Empty where unknown.
     pub file: String,
     /// 0 where unknown.
     pub line: u32,
+}
+
+impl FoundFunction {
+    /// Known by a name only.
+    fn bare(name: String) -> FoundFunction {
+        FoundFunction {
+            linkage_name: name.clone(),
+            name,
+            file: String::new(),
+            line: 0,
+        }
+    }
 }
 
 /// Names every frame of a tally and moves its ticks into `builder`.
@@ -86,7 +101,7 @@ fn symbolizer() -> Symbolizer {
     Symbolizer::builder()
         .enable_code_info(true)
         .enable_inlined_fns(true)
-        .enable_demangling(true)
+        .enable_demangling(false)
         .build()
 }
 
@@ -141,11 +156,7 @@ fn add_frame(
         }
         Found::Nothing(reason) => {
             let name = address_name(raw, binaries);
-            let function = FoundFunction {
-                name,
-                file: String::new(),
-                line: 0,
-            };
+            let function = FoundFunction::bare(name);
             (vec![add_line(&function, builder)], Some(*reason))
         }
     };
@@ -161,7 +172,10 @@ fn add_frame(
 fn add_line(found: &FoundFunction, builder: &mut ProfileBuilder) -> Line {
     let function = builder.function(Function {
         name: found.name.clone(),
-        linkage_name: String::new(),
+        linkage_name: match found.linkage_name == found.name {
+            true => String::new(),
+            false => found.linkage_name.clone(),
+        },
         file: found.file.clone(),
     });
     Line {

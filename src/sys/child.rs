@@ -83,14 +83,26 @@ impl RunningChild {
         self.child.try_wait()
     }
 
-    /// Asks it to end.
-    pub fn terminate(&self) {
-        let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
-    }
-
     /// Ends it at once and reaps it.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Asks processes to end.
+pub fn terminate(pids: &[u32]) {
+    signal(pids, Signal::SIGTERM);
+}
+
+/// Ends processes at once.
+pub fn kill_all(pids: &[u32]) {
+    signal(pids, Signal::SIGKILL);
+}
+
+fn signal(pids: &[u32], signal: Signal) {
+    for pid in pids {
+        // One that has ended meanwhile needs no signal.
+        let _ = kill(Pid::from_raw(*pid as i32), signal);
     }
 }

@@ -157,10 +157,7 @@ impl Binaries {
 
 /// Names the kernel gives to executable memory without a file.
 fn is_anonymous(path: &str) -> bool {
-    path.is_empty()
-        || path.starts_with("//anon")
-        || path.starts_with('[')
-        || path.starts_with("/memfd:")
+    path.is_empty() || path.starts_with("//anon") || path.starts_with('[')
 }
 
 /// The kernel maps the same code into every 64-bit process, so our own copy serves for all.

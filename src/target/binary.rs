@@ -73,6 +73,10 @@ pub struct Binary {
     /// Entry point; 0 where there is none.
     pub entry: ElfAddr,
     pub unwind: UnwindSections,
+    /// Reading its debug information opens no file of its choosing: its link to separate debug information is a plain
+    /// file name or absent, and it names no supplement. A name with a `/` would lead out of every folder it is looked up
+    /// in, into files of the profiler's own root, and to a FIFO that blocks.
+    pub debug_info_stays_within: bool,
     pub problem: Option<Problem>,
 }
 
@@ -99,6 +103,7 @@ impl Binary {
             segments: Vec::new(),
             entry: ElfAddr(0),
             unwind: UnwindSections::default(),
+            debug_info_stays_within: true,
             problem,
         }
     }
@@ -124,6 +129,7 @@ impl Binary {
                 segments: parsed.segments,
                 entry: ElfAddr(parsed.entry),
                 unwind: parsed.unwind,
+                debug_info_stays_within: parsed.stays_within,
                 problem: None,
             },
             Err(why) => {
@@ -165,6 +171,7 @@ struct Parsed {
     segments: Vec<Segment>,
     entry: u64,
     unwind: UnwindSections,
+    stays_within: bool,
 }
 
 impl Parsed {
@@ -195,12 +202,21 @@ impl Parsed {
                 .section_by_name(".text")
                 .map(|s| (s.address(), s.address() + s.size())),
         };
+        let plain_debug_link = match elf.gnu_debuglink() {
+            Ok(Some((name, _))) => !name.contains(&b'/'),
+            Ok(None) => true,
+            Err(_) => false,
+        };
+        let has_supplement = [".gnu_debugaltlink", ".debug_sup"]
+            .iter()
+            .any(|name| elf.section_by_name(name).is_some());
         let entry = elf.elf_header().e_entry(endian);
         Ok(Parsed {
             build_id,
             segments,
             entry,
             unwind,
+            stays_within: plain_debug_link && !has_supplement,
         })
     }
 }

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
@@ -22,7 +22,22 @@ const SAFE_READ: OFlag = OFlag::O_RDONLY
 
 /// The file behind a region of the process.
 pub fn mapped_file(pid: u32, region: &Region) -> io::Result<File> {
-    by_map_files(pid, region).or_else(|_| in_root_of(pid, Path::new(&region.path)))
+    by_map_files(pid, region).or_else(|_| {
+        let file = in_root_of(pid, Path::new(&region.path))?;
+        if is_replaced(&file, region)? {
+            return Err(io::Error::other("another file stands at its path now"));
+        }
+        Ok(file)
+    })
+}
+
+/// Whether the file at the path is another one than was mapped. A build ID is compared later; without one the inode
+/// must be the same. Overlay file systems show another device number in `maps` than `stat`, so the inode alone counts.
+fn is_replaced(file: &File, region: &Region) -> io::Result<bool> {
+    let Some((_device, inode)) = region.inode else {
+        return Ok(false);
+    };
+    Ok(region.build_id.is_none() && file.metadata()?.ino() != inode)
 }
 
 /// Needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN (kernel 5.9).
@@ -65,6 +80,19 @@ fn regular(file: File) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_file_at_the_path_of_the_mapped_one_is_not_taken_for_it() {
+        let path = std::fs::read_link("/proc/self/exe").expect("own path");
+        let file = File::open(&path).expect("own binary");
+        let inode = file.metadata().expect("metadata").ino();
+        let line = |inode| format!("1000-2000 r-xp 00000000 00:00 {inode} {}", path.display());
+        let region = |inode| Region::parse(&line(inode)).expect("executable");
+        assert!(!is_replaced(&file, &region(inode)).expect("metadata"));
+        assert!(is_replaced(&file, &region(inode + 1)).expect("metadata"));
+        let own_pid = std::process::id();
+        assert!(mapped_file(own_pid, &region(inode + 1)).is_err());
+    }
 
     #[test]
     fn a_fifo_is_refused_without_waiting_for_a_writer() {

@@ -21,9 +21,13 @@ pub struct Stat {
 
 impl Stat {
     pub fn of(pid: u32) -> io::Result<Stat> {
-        let bytes = fs::read(format!("/proc/{pid}/stat"))?;
+        Stat::read(&format!("/proc/{pid}/stat"))
+    }
+
+    fn read(path: &str) -> io::Result<Stat> {
+        let bytes = fs::read(path)?;
         Stat::parse(&String::from_utf8_lossy(&bytes))
-            .ok_or_else(|| io::Error::other(format!("`/proc/{pid}/stat` is not understood")))
+            .ok_or_else(|| io::Error::other(format!("`{path}` is not understood")))
     }
 
     /// The command name stands in parentheses and may itself hold any of ` ()`, so the last `)` ends it.
@@ -43,9 +47,22 @@ impl Stat {
         })
     }
 
-    /// It has ended and only waits for its parent to read its status.
+    /// It has ended and only waits for its parent to read its status. A main thread that ended before the others looks
+    /// the same, so they are asked, too.
     pub fn has_ended(&self) -> bool {
+        self.is_dead() && !self.has_living_thread()
+    }
+
+    fn is_dead(&self) -> bool {
         matches!(self.state, 'Z' | 'X' | 'x')
+    }
+
+    fn has_living_thread(&self) -> bool {
+        let stat_of = |tid: u32| Stat::read(&format!("/proc/{}/task/{tid}/stat", self.pid)).ok();
+        let tids = threads(self.pid).unwrap_or_default();
+        tids.into_iter()
+            .filter_map(stat_of)
+            .any(|thread| !thread.is_dead())
     }
 
     pub fn is_kernel_thread(&self) -> bool {
