@@ -159,6 +159,7 @@ fn call_chain(fields: &mut Fields) -> Option<(Vec<RuntimeAddr>, UserStack)> {
         UserStack::Walked {
             frames: user,
             end: StackEnd::Truncated(why),
+            bridged: false,
         },
     ))
 }
@@ -182,6 +183,7 @@ fn stack_copy(fields: &mut Fields) -> Option<UserStack> {
         let foreign = UserStack::Walked {
             frames: Vec::new(),
             end,
+            bridged: false,
         };
         return Some(if absent { UserStack::Absent } else { foreign });
     };
@@ -302,7 +304,12 @@ fn bpf_sample(bytes: &[u8]) -> Option<Event> {
     let user = if frames.is_empty() && end == StackEnd::Root {
         UserStack::Absent
     } else {
-        UserStack::Walked { frames, end }
+        let bridged = sample.bridged != 0;
+        UserStack::Walked {
+            frames,
+            end,
+            bridged,
+        }
     };
     let SampleRecord { head, period, .. } = sample;
     let raw = RawSample {
