@@ -15,10 +15,17 @@
 enum stack_end {
 	END_ROOT = 0,
 	END_TOO_DEEP = 1,
+	END_NO_UNWIND_INFO = 3,
 	END_UNREADABLE_STACK = 4,
+	END_UNKNOWN_MAPPING = 5,
+	END_JIT = 6,
 	END_BAD_FRAME = 7,
 	END_NO_REGISTERS = 8,
 	END_FRAME_POINTER_LOST = 9,
+	END_BINARY_UNREADABLE = 10,
+	END_WARMING = 12,
+	END_TABLE_EVICTED = 13,
+	END_BRIDGED = 14,
 };
 
 enum record_kind {
@@ -43,14 +50,20 @@ struct record_head {
 	__u32 tid;
 };
 
-/* One tick. `kernel_frames` addresses follow, leaf first, then `user_frames` more. */
+/*
+ * One tick. `kernel_frames` addresses follow, leaf first, then `user_frames` more. The first of each is exact, the
+ * others are return addresses; what a signal interrupted is exact, too, and sent as its address plus one, so that
+ * "minus one" holds for all but the first.
+ */
 struct sample_record {
 	struct record_head head;
 	__u64 period;
 	__u16 kernel_frames;
 	__u16 user_frames;
 	__u8 end;
-	__u8 pad[3];
+	/* Code without rows was crossed by frame pointers, which may have skipped callers: no root proves completeness. */
+	__u8 bridged;
+	__u8 pad[2];
 };
 
 /*
@@ -70,12 +83,109 @@ struct counters {
 	__u64 lost;
 	/* Exit records not delivered. */
 	__u64 exits_lost;
+	/* Stacks walked by tables, their user frames, reads of user memory, and look-ups answered by the cache or not. */
+	__u64 walks;
+	__u64 frames;
+	__u64 reads;
+	__u64 cache_hits;
+	__u64 cache_misses;
+};
+
+/*
+ * Unwind tables. Everything but `tables` stands in a heap of 4-byte words, made of chunks that user space adds as it
+ * needs them and writes through mmap. A place in the heap is a word number; nothing crosses a chunk's end.
+ */
+#define CHUNK_SHIFT 18
+#define CHUNK_WORDS (1u << CHUNK_SHIFT)
+/* Binaries that can have a table at a time; as many as are kept open. */
+#define MAX_TABLES 16384
+/* Processes with known mappings at a time. */
+#define MAX_ADDRESS_SPACES 32768
+/* Executable mappings of one process. */
+#define MAX_SPANS 16384
+
+/* Where the CFA is; the numbers are those of `CfaKind` in src/unwind/row.rs, which says what each means. */
+enum cfa_kind {
+	CFA_NO_RULE = 0,
+	CFA_ROOT = 1,
+	CFA_RSP = 2,
+	CFA_RBP = 3,
+	CFA_R10 = 4,
+	CFA_DEREF_RBP = 5,
+	CFA_DEREF_RSP = 6,
+	CFA_PLT = 7,
+	CFA_SIGNAL = 8,
+	CFA_LEAF_REGISTER = 9,
+};
+
+/* What the caller's RBP is; `RbpKind` in src/unwind/row.rs. */
+enum rbp_kind {
+	RBP_SAME = 0,
+	RBP_AT_CFA = 1,
+	RBP_AT_RBP = 2,
+	RBP_UNDEFINED = 3,
+};
+
+/* How to get to the caller. For RSP, RBP and R10 `aux` is the upper half of the offset. Where there is no rule, what the
+ * kernel side remembers has the stack_end that says why in `aux`. */
+struct unwind_rule {
+	__u8 cfa;
+	__u8 rbp;
+	__s16 rbp_offset;
+	__s16 cfa_offset;
+	__s16 aux;
+};
+
+/* The rule that holds from pc_low, the low 16 bits of an ELF address, up to the next row of the page. */
+struct unwind_row {
+	__u16 pc_low;
+	__u16 rule;
+};
+
+/* 64 KiB of a binary's address space. The first row covers the page's beginning; addresses below it have no rule. */
+struct unwind_page {
+	__u32 rows_at;
+	__u32 rows;
+};
+
+/* A binary's table: pages from `first_page` (ELF address >> 16) on, and its dictionary of rules. */
+struct unwind_table {
+	__u32 first_page;
+	__u32 pages;
+	__u32 pages_at;
+	__u32 rules_at;
+	/* A stack_end: why there are no rules where there are none. */
+	__u32 without;
+};
+
+/* An executable mapping; those of an address space are sorted and do not overlap. bias = address - ELF address. */
+struct unwind_span {
+	__u64 start;
+	__u64 end;
+	__u64 bias;
+	__u32 table;
+	__u32 pad;
+};
+
+/* The mappings of a process. Never changed in place: other mappings are another address space with another id. */
+struct address_space {
+	/* 1 up to 2^17 - 1: it shares a word with an address in the cache's keys. */
+	__u32 id;
+	__u32 spans;
+	__u32 spans_at;
 };
 
 _Static_assert(sizeof(struct record_head) == 24, "abi");
 _Static_assert(sizeof(struct sample_record) == 40, "abi");
 _Static_assert(__builtin_offsetof(struct sample_record, end) == 36, "abi");
 _Static_assert(sizeof(struct exit_record) == 32, "abi");
-_Static_assert(sizeof(struct counters) == 24, "abi");
+_Static_assert(sizeof(struct counters) == 64, "abi");
+_Static_assert(__builtin_offsetof(struct sample_record, bridged) == 37, "abi");
+_Static_assert(sizeof(struct unwind_rule) == 8, "abi");
+_Static_assert(sizeof(struct unwind_row) == 4, "abi");
+_Static_assert(sizeof(struct unwind_page) == 8, "abi");
+_Static_assert(sizeof(struct unwind_table) == 20, "abi");
+_Static_assert(sizeof(struct unwind_span) == 32, "abi");
+_Static_assert(sizeof(struct address_space) == 12, "abi");
 
 #endif

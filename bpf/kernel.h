@@ -51,13 +51,6 @@ struct sched_entity {
 	__u64 sum_exec_runtime;
 };
 
-/* The kernel's own struct pt_regs; the one in the user-space headers has other names. */
-struct pt_regs___kernel {
-	unsigned long bp;
-	unsigned long ip;
-	unsigned long sp;
-};
-
 struct mm_struct;
 struct linux_binprm;
 

@@ -3,11 +3,12 @@
  * Ticks of the sampling event, and following the target through fork, exec and exit.
  *
  * on_tick runs in the interrupted context (perf_event). It decides whether the tick hit the target, takes the kernel
- * stack and follows the user stack by frame pointers, and emits one record: a tick of the target always yields a
+ * stack, walks the user stack by tables or by frame pointers, and emits one record: a tick of the target always yields a
  * record or a count.
  */
 #include "kernel.h"
 #include "abi.h"
+#include "unwind.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
@@ -19,6 +20,8 @@ const volatile char target_name[16] = {};
 /* Wake the reader when this much is waiting; it also looks by itself several times a second. */
 const volatile __u32 wakeup_bytes = 256 * 1024;
 const volatile bool kernel_stacks = true;
+/* Walk user stacks by tables (unwind.bpf.h), not by frame pointers alone. */
+const volatile bool by_tables = false;
 
 /* PIDs of the target -> 1. User space adds those alive at attach, on_fork their children; on_free removes. When full,
  * a child is not followed and its ticks are missing from the samples, though not from the kernel's accounting. */
@@ -41,22 +44,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct counters);
 } counts SEC(".maps");
-
-/* Room for MAX_KERNEL_FRAMES + MAX_USER_FRAMES, rounded up to a power of two so that a masked count always fits. */
-#define SCRATCH_FRAMES 1024
-
-struct scratch {
-	struct sample_record sample;
-	__u64 frames[SCRATCH_FRAMES];
-};
-
-/* Where a record is put together, one per CPU: on_tick cannot interrupt itself. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct scratch);
-} scratches SEC(".maps");
 
 struct ids {
 	__u32 pid;
@@ -90,6 +77,16 @@ static __always_inline struct ids ids_of(struct task_struct *task)
 	ids.pid = pid_in_namespace(BPF_CORE_READ(task, signal, pids[PIDTYPE_TGID]), pid_namespace_inum);
 	ids.tid = pid_in_namespace(BPF_CORE_READ(task, thread_pid), pid_namespace_inum);
 	return ids;
+}
+
+/* The same of the running task, which the kernel tells without reading the task where no translation is needed. */
+static __always_inline struct ids current_ids(struct task_struct *task)
+{
+	__u64 both = bpf_get_current_pid_tgid();
+
+	if (pid_namespace_inum != 0)
+		return ids_of(task);
+	return (struct ids){ .pid = both >> 32, .tid = (__u32)both };
 }
 
 static __always_inline bool has_target_name(struct task_struct *task)
@@ -128,43 +125,62 @@ static __always_inline __u64 wakeup_flag(void)
 	return waiting >= wakeup_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
-struct user_regs {
-	__u64 ip;
-	__u64 sp;
-	__u64 bp;
-};
+/* Selectors of 64-bit user code: __USER_CS in arch/x86/include/asm/segment.h. 32-bit code has another. */
+#define USER_CS 0x33
+
+/* Takes the registers by which the leaf frame is unwound; those of `regs` can be any struct of uapi names. */
+#define TAKE_REGISTERS(w, regs)                  \
+	do {                                     \
+		(w)->ip = (regs)->rip;           \
+		(w)->sp = (regs)->rsp;           \
+		(w)->bp = (regs)->rbp;           \
+		(w)->leaf[0] = (regs)->rax;      \
+		(w)->leaf[1] = (regs)->rdx;      \
+		(w)->leaf[2] = (regs)->rcx;      \
+		(w)->leaf[3] = (regs)->rbx;      \
+		(w)->leaf[4] = (regs)->rsi;      \
+		(w)->leaf[5] = (regs)->rdi;      \
+		(w)->leaf[6] = (regs)->rbp;      \
+		(w)->leaf[7] = (regs)->rsp;      \
+		(w)->leaf[8] = (regs)->r8;       \
+		(w)->leaf[9] = (regs)->r9;       \
+		(w)->leaf[10] = (regs)->r10;     \
+		(w)->leaf[11] = (regs)->r11;     \
+		(w)->leaf[12] = (regs)->r12;     \
+		(w)->leaf[13] = (regs)->r13;     \
+		(w)->leaf[14] = (regs)->r14;     \
+		(w)->leaf[15] = (regs)->r15;     \
+	} while (0)
 
 /* The registers user code had, also when the tick hit the kernel on its behalf. */
-static __always_inline bool user_regs(struct bpf_perf_event_data *ctx, struct task_struct *task,
-				      struct user_regs *regs)
+static __always_inline bool take_user_registers(struct bpf_perf_event_data *ctx, struct walker *w)
 {
+	/* The layout is the one ptrace(2) shows and cannot change; the kernel's names for the members are others. */
+	struct pt_regs saved;
+
 	if (ctx->regs.cs & 3) {
-		regs->ip = ctx->regs.rip;
-		regs->sp = ctx->regs.rsp;
-		regs->bp = ctx->regs.rbp;
-		return true;
+		TAKE_REGISTERS(w, &ctx->regs);
+		return ctx->regs.cs == USER_CS;
 	}
 	if (!bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
 		return false;
-	struct pt_regs___kernel *saved = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
-
-	regs->ip = BPF_CORE_READ(saved, ip);
-	regs->sp = BPF_CORE_READ(saved, sp);
-	regs->bp = BPF_CORE_READ(saved, bp);
-	return regs->ip != 0;
+	if (bpf_probe_read_kernel(&saved, sizeof(saved), (void *)bpf_task_pt_regs(bpf_get_current_task_btf())))
+		return false;
+	TAKE_REGISTERS(w, &saved);
+	return saved.rip != 0 && saved.cs == USER_CS;
 }
 
 /*
- * Follows saved frame pointers from `regs`; `frames` has room for MAX_USER_FRAMES. A zero frame pointer ends the chain
+ * Follows saved frame pointers; `frames` has room for MAX_USER_FRAMES. A zero frame pointer ends the chain
  * but proves nothing: code that uses rbp for other things may hold a zero. User space decides, by the function the
  * chain ended in, whether it was a thread's first.
  */
-static __always_inline __u32 walk_frame_pointers(struct user_regs *regs, __u64 *frames, __u8 *end)
+static __always_inline __u32 walk_frame_pointers(struct walker *w, __u64 *frames, __u8 *end)
 {
-	__u64 bp = regs->bp, sp = regs->sp;
+	__u64 bp = w->bp, sp = w->sp;
 	__u32 n = 1;
 
-	frames[0] = regs->ip;
+	frames[0] = w->ip;
 	for (__u32 i = 1; i < MAX_USER_FRAMES; i++) {
 		__u64 saved[2]; /* caller's frame pointer, return address */
 
@@ -195,54 +211,81 @@ static __always_inline __u32 walk_frame_pointers(struct user_regs *regs, __u64 *
 
 static __always_inline __u32 kernel_stack(struct bpf_perf_event_data *ctx, __u64 *frames)
 {
-	if (!kernel_stacks)
+	/* A tick in user code has no kernel frames; asking for them costs 0.1 µs all the same. */
+	if (!kernel_stacks || (ctx->regs.cs & 3))
 		return 0;
 	long bytes = bpf_get_stack(ctx, frames, MAX_KERNEL_FRAMES * sizeof(__u64), 0);
 
 	return bytes > 0 ? bytes / sizeof(__u64) : 0;
 }
 
+/* Walks the user's part of the stack behind `n` kernel frames, by the best means there are for the process. */
+static __always_inline void walk_user(struct walker *w, __u32 cpu, __u32 pid, __u32 n, struct counters *count)
+{
+	struct sample_record *sample = &w->sample;
+	struct address_space *space = by_tables ? bpf_map_lookup_elem(&address_spaces, &pid) : NULL;
+
+	if (!space) {
+		sample->user_frames = walk_frame_pointers(w, &w->frames[n], &sample->end);
+		if (by_tables)
+			sample->end = END_WARMING;
+		return;
+	}
+	w->space = *space;
+	w->first = n;
+	w->frames[n] = w->ip;
+	w->filled = n + 1;
+	walk_tables(w, cpu);
+	n = w->filled - n;
+	sample->user_frames = n < MAX_USER_FRAMES ? n : MAX_USER_FRAMES;
+	count->walks++;
+	count->frames += n;
+	count->reads += w->reads;
+	count->cache_hits += w->hits;
+	count->cache_misses += w->misses;
+}
+
 SEC("perf_event")
 int on_tick(struct bpf_perf_event_data *ctx)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	__u32 zero = 0, n;
+	__u32 zero = 0, cpu = bpf_get_smp_processor_id(), n;
 	struct counters *count = bpf_map_lookup_elem(&counts, &zero);
-	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &zero);
+	struct walker *w = bpf_map_lookup_elem(&walkers, &cpu);
 
-	if (!count || !scratch || (__u32)bpf_get_current_pid_tgid() == 0 /* idle */)
+	if (!count || !w || (__u32)bpf_get_current_pid_tgid() == 0 /* idle */)
 		return 0;
-	struct ids ids = ids_of(task);
+	struct ids ids = current_ids(task);
 
 	if (!is_target(task, ids.pid))
 		return 0;
 	count->ticks++;
 
-	struct sample_record *sample = &scratch->sample;
-	struct user_regs regs;
+	struct sample_record *sample = &w->sample;
 
 	sample->head.kind = RECORD_SAMPLE;
-	sample->head.cpu = bpf_get_smp_processor_id();
+	sample->head.cpu = cpu;
 	sample->head.time_ns = bpf_ktime_get_ns();
 	sample->head.pid = ids.pid;
 	sample->head.tid = ids.tid;
 	sample->period = ctx->sample_period;
 	sample->end = END_ROOT;
+	sample->bridged = 0;
 	sample->user_frames = 0;
 	/* Verifier: the mask keeps the bound of an index it has lost sight of. */
-	n = kernel_stack(ctx, scratch->frames) & MAX_KERNEL_FRAMES;
+	n = kernel_stack(ctx, w->frames) & MAX_KERNEL_FRAMES;
 	sample->kernel_frames = n;
 
-	if (!(BPF_CORE_READ(task, flags) & PF_KTHREAD) && BPF_CORE_READ(task, mm)) {
-		if (user_regs(ctx, task, &regs))
-			sample->user_frames =
-				walk_frame_pointers(&regs, &scratch->frames[n], &sample->end);
+	/* A tick in user code needs no proof that there is some. */
+	if ((ctx->regs.cs & 3) || (!(BPF_CORE_READ(task, flags) & PF_KTHREAD) && BPF_CORE_READ(task, mm))) {
+		if (take_user_registers(ctx, w))
+			walk_user(w, cpu, ids.pid, n, count);
 		else
 			sample->end = END_NO_REGISTERS;
 	}
 
-	n = (n + sample->user_frames) & (SCRATCH_FRAMES - 1);
-	if (bpf_ringbuf_output(&records, scratch, sizeof(*sample) + n * sizeof(__u64), wakeup_flag()))
+	n = (n + sample->user_frames) & (RECORD_FRAMES - 1);
+	if (bpf_ringbuf_output(&records, w, sizeof(*sample) + n * sizeof(__u64), wakeup_flag()))
 		count->lost++;
 	return 0;
 }
@@ -265,17 +308,31 @@ int filter_tick(struct bpf_perf_event_data *ctx)
 	return 1;
 }
 
-/* Children of a target are targets. */
+/* Children of a target are targets, and begin with their parent's mappings. */
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 {
-	if (target_mode != TARGET_PIDS)
-		return 0;
 	struct ids from = ids_of(parent), to = ids_of(child);
 	__u8 one = 1;
 
-	if (to.pid && to.pid != from.pid && bpf_map_lookup_elem(&targets, &from.pid))
+	if (!to.pid || to.pid == from.pid)
+		return 0;
+	if (target_mode == TARGET_PIDS && bpf_map_lookup_elem(&targets, &from.pid))
 		bpf_map_update_elem(&targets, &to.pid, &one, BPF_ANY);
+	struct address_space *space = bpf_map_lookup_elem(&address_spaces, &from.pid);
+
+	if (space)
+		bpf_map_update_elem(&address_spaces, &to.pid, space, BPF_ANY);
+	return 0;
+}
+
+/* A new program has other mappings; they are sent once user space has seen them. */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec, struct task_struct *task)
+{
+	__u32 pid = ids_of(task).pid;
+
+	bpf_map_delete_elem(&address_spaces, &pid);
 	return 0;
 }
 
@@ -328,8 +385,10 @@ int BPF_PROG(on_free, struct task_struct *task)
 	if (!thread)
 		return 0;
 	emit_cpu_time(task, thread->ids, RECORD_FREE);
-	if (thread->last)
+	if (thread->last) {
 		bpf_map_delete_elem(&targets, &thread->ids.pid);
+		bpf_map_delete_elem(&address_spaces, &thread->ids.pid);
+	}
 	bpf_map_delete_elem(&ending, &key);
 	return 0;
 }

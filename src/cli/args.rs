@@ -111,6 +111,10 @@ pub(super) struct SamplingArgs {
     #[arg(long, value_name = "BYTES", default_value_t = 65_528,
           value_parser = clap::value_parser!(u32).range(512..=65_528))]
     pub stack_bytes: u32,
+    /// Memory for unwind tables with --unwind dwarf, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 128,
+          value_parser = clap::value_parser!(u32).range(2..=16_384))]
+    pub unwind_memory: u32,
     /// Leave out kernel frames and the time spent in the kernel
     #[arg(long)]
     pub no_kernel: bool,
@@ -168,7 +172,7 @@ pub(super) enum UnwindArg {
     Auto,
     /// Frame pointers
     Fp,
-    /// .eh_frame rules, walked inside the kernel (not in this version)
+    /// .eh_frame rules, walked inside the kernel
     Dwarf,
     /// .eh_frame rules, walked over a copy of the stack
     DwarfCopy,

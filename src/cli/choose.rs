@@ -60,15 +60,26 @@ pub(super) fn sampler(
         bytes: args.stack_bytes & !7,
     };
     let fp = StackSource::CallChain;
+    let tables = StackSource::Tables {
+        budget_bytes: u64::from(args.unwind_memory) << 20,
+    };
     let complete = "gives complete stacks on binaries without frame pointers";
     Ok(match (args.sampler, args.unwind) {
-        (_, UnwindArg::Dwarf) => {
+        (SamplerArg::Perf, UnwindArg::Dwarf) => {
             return Err(Failure::message(
                 Exit::Usage,
-                "`--unwind dwarf` (inside the kernel) is not available in this version",
+                "`--sampler perf` cannot be used with `--unwind dwarf`, which walks in a BPF program",
             )
-            .hint("use `--unwind dwarf-copy`, which gives the same frames at a higher cost"));
+            .hint("leave one of the two out, or use `--unwind dwarf-copy`"));
         }
+        (SamplerArg::Auto, UnwindArg::Dwarf) => (
+            Chosen::new(Bpf, "dwarf needs it"),
+            Chosen::new(tables, asked("--unwind")),
+        ),
+        (SamplerArg::Bpf, UnwindArg::Dwarf) => (
+            Chosen::new(Bpf, asked("--sampler")),
+            Chosen::new(tables, asked("--unwind")),
+        ),
         (SamplerArg::Bpf, UnwindArg::DwarfCopy) => {
             return Err(Failure::message(
                 Exit::Usage,
@@ -86,7 +97,7 @@ pub(super) fn sampler(
         ),
         (SamplerArg::Bpf, UnwindArg::Auto) => (
             Chosen::new(Bpf, asked("--sampler")),
-            Chosen::new(fp, "the only way of the bpf sampler in this version"),
+            Chosen::new(tables, complete),
         ),
         (SamplerArg::Auto, UnwindArg::Fp) => (
             Chosen::new(Bpf, "filters in the kernel, no event per thread"),

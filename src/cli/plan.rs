@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::args::{OutputArgs, RecordArgs, SamplerArg, TargetArgs};
+use super::args::{OutputArgs, RecordArgs, SamplerArg, TargetArgs, UnwindArg};
 use super::choose::{self, Chosen, SamplerKind};
 use super::stop::{Exit, Failure};
 use crate::sampling::{Scope, can_open};
@@ -164,7 +164,8 @@ impl RecordPlan {
             service,
             event: choose::event(args.sampling.event, kernel)?,
             sampler,
-            sampler_insisted: args.sampling.sampler != SamplerArg::Auto,
+            sampler_insisted: args.sampling.sampler != SamplerArg::Auto
+                || args.sampling.unwind == UnwindArg::Dwarf,
             stack,
             frequency_hz: args.sampling.frequency,
             kernel,

@@ -53,6 +53,9 @@ pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
         )
         .map_err(|error| words::run_failed(error, &host))?;
     let ended_ns = monotonic_ns();
+    if let Some(walks) = &recorded.kernel_walks {
+        log.detail(words::kernel_walks(walks));
+    }
     end_command(child, &recorded.left_running, log);
 
     let (cgroup, capacity) = watch.finish(recorded.duration_ns);
@@ -185,6 +188,9 @@ fn describe(
             "{} records of mappings, names or exits were lost: some frames may lack their mapping.",
             recorded.side_band_lost
         ));
+    }
+    if let Some(walks) = &recorded.kernel_walks {
+        warnings.extend(words::without_table(walks, recorded.tally.ticks()));
     }
     Recording {
         service: plan.service.clone(),

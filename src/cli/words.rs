@@ -7,7 +7,7 @@ use super::plan::{RecordPlan, Target};
 use super::stop::{Exit, Failure};
 use crate::artifacts::ArtifactError;
 use crate::profile::{Accounting, Recording};
-use crate::recorder::{Recorded, RunError, StopReason};
+use crate::recorder::{EvictedTable, KernelWalks, Recorded, RunError, StopReason};
 use crate::sampling::{SamplingError, SamplingPlan, Scope};
 use crate::sys::perf::{StackSource, Trigger};
 use crate::target::host::Host;
@@ -29,6 +29,7 @@ pub(super) fn sampler(kind: SamplerKind) -> &'static str {
 pub(super) fn unwind(stack: StackSource) -> String {
     match stack {
         StackSource::Copy { bytes } => format!("dwarf-copy ({bytes} bytes)"),
+        StackSource::Tables { .. } => "dwarf".into(),
         StackSource::CallChain | StackSource::None => "fp".into(),
     }
 }
@@ -67,6 +68,40 @@ fn scope(scope: &Scope) -> String {
             format!("PID {}{family}", pids.join(", "))
         }
     }
+}
+
+/// What walking in the kernel took, for the log.
+pub(super) fn kernel_walks(walks: &KernelWalks) -> String {
+    let (w, u) = (walks.walks, walks.upload);
+    let per_walk = |count: u64| count as f64 / w.walks.max(1) as f64;
+    let hits = 100.0 * w.cache_hits as f64 / (w.cache_hits + w.cache_misses).max(1) as f64;
+    format!(
+        "kernel walks: {} stacks, {:.1} frames, {:.2} reads and {:.2} searches a stack, {hits:.2} % of rules remembered; \
+         {} tables, {} rows, {:.1} MB, {} address spaces, built in {:.3} s, {} uploads failed",
+        w.walks,
+        per_walk(w.frames),
+        per_walk(w.reads),
+        per_walk(w.cache_misses),
+        u.tables,
+        u.rows,
+        u.heap_bytes as f64 / 1e6,
+        u.address_spaces,
+        u.build_ns as f64 / 1e9,
+        walks.failed,
+    )
+}
+
+/// Binaries without a table for want of memory, and the share of samples that cost.
+pub(super) fn without_table(walks: &KernelWalks, samples: u64) -> Vec<String> {
+    let sentence = |table: &EvictedTable| {
+        format!(
+            "The unwind table of `{}` ({:.1} MB) found no room within --unwind-memory: {:.1} % of samples end there.",
+            table.path,
+            table.table_bytes as f64 / 1e6,
+            100.0 * table.samples as f64 / samples.max(1) as f64
+        )
+    };
+    walks.evicted.iter().map(sentence).collect()
 }
 
 /// What was recorded, for the report.

@@ -38,10 +38,16 @@ pub enum Why {
     BinaryUnreadable = 10,
     /// The profile came from another tool, which does not say.
     NotStated = 11,
+    /// The process was new: its unwind tables were not loaded yet, and frame pointers did not lead to the root.
+    Warming = 12,
+    /// The binary's unwind table found no room within the memory budget.
+    TableEvicted = 13,
+    /// Code without unwind information was crossed by frame pointers: callers may be missing in between.
+    Bridged = 14,
 }
 
 impl Why {
-    pub const ALL: [Why; 11] = [
+    pub const ALL: [Why; 14] = [
         Why::TooDeep,
         Why::CopyTooShort,
         Why::NoUnwindInfo,
@@ -53,6 +59,9 @@ impl Why {
         Why::FramePointerLost,
         Why::BinaryUnreadable,
         Why::NotStated,
+        Why::Warming,
+        Why::TableEvicted,
+        Why::Bridged,
     ];
 
     /// Stable identifier for files: lower case, hyphens.
@@ -69,6 +78,9 @@ impl Why {
             Why::FramePointerLost => "frame-pointer-lost",
             Why::BinaryUnreadable => "binary-unreadable",
             Why::NotStated => "not-stated",
+            Why::Warming => "warming",
+            Why::TableEvicted => "table-evicted",
+            Why::Bridged => "bridged",
         }
     }
 
@@ -86,6 +98,9 @@ impl Why {
             Why::FramePointerLost => "no frame pointer to follow",
             Why::BinaryUnreadable => "binary could not be opened or parsed",
             Why::NotStated => "not stated by the tool that recorded it",
+            Why::Warming => "process too new for its unwind tables",
+            Why::TableEvicted => "no room for the binary's unwind table",
+            Why::Bridged => "callers may be missing around code without unwind information",
         }
     }
 }

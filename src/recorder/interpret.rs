@@ -45,9 +45,16 @@ impl Interpreter {
         let end = match &sample.user {
             UserStack::Absent if is_kernel_thread => StackEnd::Root,
             UserStack::Absent => StackEnd::Truncated(Why::NoRegisters),
-            UserStack::Walked { frames, end } => {
+            UserStack::Walked {
+                frames,
+                end,
+                bridged,
+            } => {
                 user.extend(leaf_first(frames));
-                self.end_of_walked(&mappings, &mut user, *end)
+                match self.end_of_walked(&mappings, &mut user, *end) {
+                    StackEnd::Root if *bridged => StackEnd::Truncated(Why::Bridged),
+                    end => end,
+                }
             }
             UserStack::Copied {
                 registers,
@@ -83,6 +90,7 @@ impl Interpreter {
             .skip(1)
             .take_while(|frame| is_code(frame))
             .count();
+        let all_code = user.len() <= 1 + code;
         user.truncate(1 + code);
         let Some(addr) = user.last().map(|frame| frame.lookup_addr()) else {
             return end;
@@ -91,7 +99,12 @@ impl Interpreter {
             let elf_addr = region.elf_addr(addr);
             elf_addr.is_some_and(|elf_addr| self.unwinder.rows.is_root(&region.binary, elf_addr))
         });
-        if root { StackEnd::Root } else { end }
+        match end {
+            _ if root => StackEnd::Root,
+            // The walker met a root beyond the cut.
+            StackEnd::Root if !all_code => StackEnd::Truncated(Why::BadFrame),
+            end => end,
+        }
     }
 }
 

@@ -10,10 +10,12 @@
 mod accounting;
 mod filter;
 mod interpret;
+mod kernel_tables;
 mod order;
 mod run;
 mod tally;
 
 pub use accounting::Accountant;
+pub use kernel_tables::{EvictedTable, KernelWalks};
 pub use run::{Progress, Recorded, RecordingLoop, RunError, SLICE_NS, StopReason, StopSignals};
 pub use tally::{Code, RawFrame, Tally};

@@ -4,7 +4,7 @@
 //! the next. So once all rings have been read, no later batch can bring an event older than the newest of the batch
 //! before the last: a batch is let go when the next one is complete. (The same argument as `perf`'s finished rounds.)
 
-use crate::sampling::Timed;
+use crate::sampling::{Event, Timed};
 
 /// Events held back until their order is certain.
 #[derive(Debug, Default)]
@@ -31,6 +31,17 @@ impl TimeOrder {
         self.release(certain_ns, sink);
     }
 
+    /// Whether an event that says more of processes than is known is waiting.
+    pub(super) fn holds_back_news(&self) -> bool {
+        let is_news = |timed: &Timed| {
+            matches!(
+                timed.event,
+                Event::Mapped { .. } | Event::Named { exec: true, .. } | Event::Forked { .. }
+            )
+        };
+        self.waiting.iter().any(is_news)
+    }
+
     /// Hands on everything: the rings are silent.
     pub(super) fn finish(&mut self, sink: impl FnMut(Timed)) {
         self.release(u64::MAX, sink);
@@ -48,7 +59,6 @@ impl TimeOrder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sampling::Event;
 
     fn at(time_ns: u64) -> Timed {
         Timed {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::profile::{StackEnd, Why};
 use crate::sampling::{Event, RawSample, Sampler, SamplingError, SamplingPlan, Timed};
 use crate::sys::bpf::RunStatistics;
 use crate::sys::perf::Trigger;
@@ -18,6 +19,7 @@ use crate::target::process;
 use super::accounting::{Accountant, pids_now};
 use super::filter::TargetFilter;
 use super::interpret::Interpreter;
+use super::kernel_tables::{KernelTables, KernelWalks};
 use super::order::TimeOrder;
 use super::tally::Tally;
 
@@ -29,6 +31,9 @@ const POLL_MS: u64 = 50;
 
 /// Longest wait for ends of threads: RCU grace periods take some ten milliseconds, more on a busy machine.
 const MAX_GRACE_NS: u64 = 200_000_000;
+
+/// Longest wait while it is known that a process has changed, but not yet how.
+const NEWS_POLL_MS: u64 = 1;
 
 /// How often the observer hears of progress.
 const OBSERVE_NS: u64 = 100_000_000;
@@ -73,6 +78,8 @@ pub struct Recorded {
     /// Processes of the target that were alive at the end.
     pub left_running: Vec<u32>,
     pub bpf: Option<RunStatistics>,
+    /// Where stacks were walked in the kernel by tables.
+    pub kernel_walks: Option<KernelWalks>,
     /// Side-band records that were lost.
     pub side_band_lost: u64,
 }
@@ -85,6 +92,7 @@ pub struct RecordingLoop<'a> {
     stop: StopSignals,
     filter: TargetFilter,
     interpreter: Interpreter,
+    tables: KernelTables,
     order: TimeOrder,
     tally: Tally,
     accountant: Accountant,
@@ -108,6 +116,7 @@ impl<'a> RecordingLoop<'a> {
             stop,
             filter: TargetFilter::new(&plan.scope, &alive),
             interpreter,
+            tables: KernelTables::default(),
             order: TimeOrder::default(),
             tally: Tally::default(),
             accountant: Accountant::default(),
@@ -124,6 +133,11 @@ impl<'a> RecordingLoop<'a> {
         go: impl FnOnce() -> std::io::Result<()>,
         observe: &mut dyn FnMut(&Progress),
     ) -> Result<Recorded, RunError> {
+        self.tables = KernelTables::of(sampler);
+        for pid in self.target_pids() {
+            self.tables.changed(pid);
+        }
+        self.tables.upload(&self.interpreter.processes);
         self.accountant = Accountant::begin(&self.plan.scope.current_pids());
         self.begun_ns = monotonic_ns();
         sampler.start()?;
@@ -147,6 +161,7 @@ impl<'a> RecordingLoop<'a> {
             stopped_by,
             duration_ns,
             bpf: sampler.bpf_statistics(),
+            kernel_walks: self.tables.finish(sampler),
             side_band_lost: sampler.losses().side_band,
         })
     }
@@ -179,10 +194,15 @@ impl<'a> RecordingLoop<'a> {
 
     /// Waits for a full ring, a signal or the end of the interval.
     fn wait(&self, fds: &[BorrowedFd]) {
-        let left_ms = self.duration_ns.map_or(POLL_MS, |duration_ns| {
+        let longest_ms = if self.tables.are_used() && self.order.holds_back_news() {
+            NEWS_POLL_MS
+        } else {
+            POLL_MS
+        };
+        let left_ms = self.duration_ns.map_or(longest_ms, |duration_ns| {
             (self.begun_ns + duration_ns).saturating_sub(monotonic_ns()) / 1_000_000
         });
-        let timeout = PollTimeout::from(left_ms.min(POLL_MS) as u16);
+        let timeout = PollTimeout::from(left_ms.min(longest_ms) as u16);
         let mut fds: Vec<PollFd> = fds
             .iter()
             .map(|fd| PollFd::new(*fd, PollFlags::POLLIN))
@@ -197,6 +217,7 @@ impl<'a> RecordingLoop<'a> {
         let mut order = std::mem::take(&mut self.order);
         order.batch(&mut batch, |timed| self.take(timed));
         self.order = order;
+        self.tables.upload(&self.interpreter.processes);
         Ok(())
     }
 
@@ -262,6 +283,7 @@ impl<'a> RecordingLoop<'a> {
             Event::Sample(sample) => self.take_sample(timed.time_ns, &sample),
             Event::Mapped { pid, region } if self.filter.contains(pid) => {
                 self.interpreter.processes.mapped(pid, &region);
+                self.tables.changed(pid);
             }
             Event::Named {
                 pid,
@@ -274,6 +296,9 @@ impl<'a> RecordingLoop<'a> {
                 }
                 if self.filter.contains(pid) {
                     self.interpreter.processes.named(pid, tid, name, exec);
+                    if exec {
+                        self.tables.changed(pid);
+                    }
                 }
             }
             Event::Forked {
@@ -289,11 +314,13 @@ impl<'a> RecordingLoop<'a> {
                     self.interpreter
                         .processes
                         .forked(pid, tid, parent_pid, parent_tid);
+                    self.tables.changed(pid);
                 }
             }
             Event::Exited { pid, tid } => {
                 if self.interpreter.processes.exited(pid, tid) {
                     self.filter.ended(pid);
+                    self.tables.ended(pid);
                 }
             }
             Event::ThreadCpu {
@@ -320,6 +347,10 @@ impl<'a> RecordingLoop<'a> {
             return;
         }
         let (frames, end) = self.interpreter.frames_of(sample);
+        if end == StackEnd::Truncated(Why::Warming) {
+            self.tables.changed(sample.pid);
+        }
+        self.tables.seen(&frames, end);
         let stack = self.tally.stack(&frames);
         let thread = self.interpreter.thread_of(sample);
         let thread = self.tally.thread(thread);

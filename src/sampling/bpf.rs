@@ -10,11 +10,12 @@ use crate::sys::abi::TargetMode;
 use crate::sys::bpf::{BpfConfig, BpfPrograms, RunStatistics, is_permission};
 use crate::sys::perf::{Event as PerfEvent, EventSpec, Observed, StackSource, Trigger};
 use crate::sys::ring::Ring;
+use crate::sys::unwind_maps::UnwindMaps;
 
 use super::decode::{self, Record};
 use super::event::Timed;
 use super::perf::{MAX_LISTINGS, map_ring, open};
-use super::{Losses, Sampler, SamplingError, SamplingPlan, Scope};
+use super::{Losses, Sampler, SamplingError, SamplingPlan, Scope, WalkFigures};
 
 /// Samples of 40 bytes and 8 a frame: a thousand stacks of 60 frames are half a megabyte.
 const RING_BYTES: u32 = 8 << 20;
@@ -29,6 +30,8 @@ pub struct BpfSampler {
     side_band: Vec<Ring>,
     side_band_lost: u64,
     undecoded: u64,
+    /// Where unwind tables go, until somebody has taken it.
+    unwind_maps: Option<UnwindMaps>,
 }
 
 /// Loads the programs for the perf sampler: to drop what is not the target, and for the CPU time of ended threads.
@@ -49,6 +52,10 @@ fn load(plan: &SamplingPlan) -> Result<BpfPrograms, SamplingError> {
         pid_namespace_inum: plan.pid_namespace_inum,
         kernel_stacks: plan.kernel,
         ring_bytes: RING_BYTES,
+        table_bytes: match plan.stack {
+            StackSource::Tables { budget_bytes } => budget_bytes,
+            _ => 0,
+        },
     };
     let mut programs = BpfPrograms::load(&config).map_err(|source| {
         if is_permission(&source) {
@@ -99,7 +106,7 @@ fn add_targets(programs: &BpfPrograms, scope: &Scope) -> Result<(), SamplingErro
 impl BpfSampler {
     /// Opens the timers, disabled, and the side band.
     pub fn arm(plan: &SamplingPlan) -> Result<BpfSampler, SamplingError> {
-        let mut programs = load(plan)?;
+        let programs = load(plan)?;
         let tick = EventSpec {
             trigger: plan.trigger,
             frequency_hz: plan.frequency_hz,
@@ -114,7 +121,11 @@ impl BpfSampler {
             trigger: Trigger::Dummy,
             side_band: true,
             build_ids: true,
-            wakeup_bytes: (SIDE_BAND_RING_BYTES / 4) as u32,
+            wakeup_bytes: match plan.stack {
+                // A process that is new or has mapped a library waits for its tables.
+                StackSource::Tables { .. } => 1,
+                _ => (SIDE_BAND_RING_BYTES / 4) as u32,
+            },
             ..tick
         };
         let (mut ticks, mut side_band) = (Vec::new(), Vec::new());
@@ -131,15 +142,23 @@ impl BpfSampler {
         }
         for cpu in &plan.cpus {
             let event = open(&tick, Observed::Cpu(*cpu), plan.cpus.len() * 2)?;
-            programs
-                .attach_tick(&event)
-                .map_err(|source| SamplingError::Bpf {
-                    doing: "attach the sampler",
-                    source,
-                })?;
             ticks.push(event);
         }
+        let unwind_maps = match plan.stack {
+            StackSource::Tables { .. } => {
+                Some(
+                    programs
+                        .unwind_maps()
+                        .map_err(|source| SamplingError::Bpf {
+                            doing: "map the maps of unwind tables",
+                            source,
+                        })?,
+                )
+            }
+            _ => None,
+        };
         Ok(BpfSampler {
+            unwind_maps,
             programs,
             ticks,
             side_band,
@@ -152,10 +171,11 @@ impl BpfSampler {
 impl Sampler for BpfSampler {
     fn start(&mut self) -> Result<(), SamplingError> {
         for event in &self.ticks {
-            event
-                .enable()
-                .map_err(|source| SamplingError::EventFailed {
-                    what: "a CPU".into(),
+            // libbpf enables the event as it attaches; before this, tables would be missing.
+            self.programs
+                .attach_tick(event)
+                .map_err(|source| SamplingError::Bpf {
+                    doing: "attach the sampler",
                     source,
                 })?;
         }
@@ -211,6 +231,21 @@ impl Sampler for BpfSampler {
 
     fn counted_cpu_ns(&self) -> Option<u64> {
         None
+    }
+
+    fn take_unwind_maps(&mut self) -> Option<UnwindMaps> {
+        self.unwind_maps.take()
+    }
+
+    fn walk_figures(&self) -> Option<WalkFigures> {
+        let counters = self.programs.counters().ok()?;
+        (counters.walks > 0).then_some(WalkFigures {
+            walks: counters.walks,
+            frames: counters.frames,
+            reads: counters.reads,
+            cache_hits: counters.cache_hits,
+            cache_misses: counters.cache_misses,
+        })
     }
 
     fn bpf_statistics(&self) -> Option<RunStatistics> {

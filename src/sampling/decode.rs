@@ -161,6 +161,7 @@ fn call_chain(fields: &mut Fields) -> Option<(Vec<RuntimeAddr>, UserStack)> {
         UserStack::Walked {
             frames: user,
             end: StackEnd::Truncated(why),
+            bridged: false,
         },
     ))
 }
@@ -199,6 +200,7 @@ fn stack_copy(fields: &mut Fields) -> Option<UserStack> {
         _ => UserStack::Walked {
             frames: Vec::new(),
             end,
+            bridged: false,
         },
     })
 }
@@ -313,7 +315,12 @@ fn bpf_sample(bytes: &[u8]) -> Option<Event> {
     let user = if frames.is_empty() && end == StackEnd::Root {
         UserStack::Absent
     } else {
-        UserStack::Walked { frames, end }
+        let bridged = sample.bridged != 0;
+        UserStack::Walked {
+            frames,
+            end,
+            bridged,
+        }
     };
     let SampleRecord { head, period, .. } = sample;
     let raw = RawSample {

@@ -69,6 +69,8 @@ pub enum UserStack {
     Walked {
         frames: Vec<RuntimeAddr>,
         end: StackEnd,
+        /// Code without rules was crossed by frame pointers: callers may be missing in between.
+        bridged: bool,
     },
     /// To be walked: registers and the bytes from the stack pointer up. `full` says that the copy was cut at its limit,
     /// not by the end of the stack.

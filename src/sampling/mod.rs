@@ -21,6 +21,7 @@ pub use perf::{PerfSampler, can_open};
 
 use crate::sys::bpf::RunStatistics;
 use crate::sys::perf::{StackSource, Trigger};
+use crate::sys::unwind_maps::UnwindMaps;
 use crate::target::process;
 
 /// Whom to observe.
@@ -98,6 +99,29 @@ pub trait Sampler {
     fn counted_cpu_ns(&self) -> Option<u64>;
 
     fn bpf_statistics(&self) -> Option<RunStatistics>;
+
+    /// Where unwind tables go, for a sampler that walks by them; handed out once.
+    fn take_unwind_maps(&mut self) -> Option<UnwindMaps> {
+        None
+    }
+
+    /// What walking by tables took, so far.
+    fn walk_figures(&self) -> Option<WalkFigures> {
+        None
+    }
+}
+
+/// What walking in the kernel took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WalkFigures {
+    /// Stacks, and the user frames in them.
+    pub walks: u64,
+    pub frames: u64,
+    /// Reads of user memory.
+    pub reads: u64,
+    /// Rules that were remembered, and those that had to be searched for.
+    pub cache_hits: u64,
+    pub cache_misses: u64,
 }
 
 /// Why sampling is not possible.

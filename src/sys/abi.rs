@@ -4,7 +4,7 @@
 
 use std::mem::offset_of;
 
-use zerocopy::{FromBytes, Immutable, KnownLayout};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Longest user stack a sample can hold.
 pub const MAX_USER_FRAMES: usize = 512;
@@ -43,7 +43,9 @@ pub struct SampleRecord {
     pub kernel_frames: u16,
     pub user_frames: u16,
     pub end: u8,
-    pub pad: [u8; 3],
+    /// Code without rows was crossed by frame pointers.
+    pub bridged: u8,
+    pub pad: [u8; 2],
 }
 
 /// `struct exit_record`.
@@ -61,9 +63,67 @@ pub struct Counters {
     pub ticks: u64,
     pub lost: u64,
     pub exits_lost: u64,
+    pub walks: u64,
+    pub frames: u64,
+    pub reads: u64,
+    pub cache_hits: u64,
+    pub cache_misses: u64,
+}
+
+/// Words of 4 bytes in a chunk of the heap of unwind tables.
+pub const CHUNK_WORDS: u32 = 1 << 18;
+/// Binaries that can have a table at a time.
+pub const MAX_TABLES: u32 = 16_384;
+/// Executable mappings of one process.
+pub const MAX_SPANS: usize = 16_384;
+/// Highest [`AddressSpace::id`].
+pub const MAX_ADDRESS_SPACE_ID: u32 = (1 << 17) - 1;
+
+/// `struct unwind_page`: rows of 64 KiB of a binary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct UnwindPage {
+    pub rows_at: u32,
+    pub rows: u32,
+}
+
+/// `struct unwind_table`: where a binary's pages and rules stand in the heap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct UnwindTableEntry {
+    pub first_page: u32,
+    pub pages: u32,
+    pub pages_at: u32,
+    pub rules_at: u32,
+    /// A `Why`, as a number: the reason where there are no rules.
+    pub without: u32,
+}
+
+/// `struct unwind_span`: an executable mapping.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct UnwindSpan {
+    pub start: u64,
+    pub end: u64,
+    pub bias: u64,
+    pub table: u32,
+    pub pad: u32,
+}
+
+/// `struct address_space`: the mappings of a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct AddressSpace {
+    pub id: u32,
+    pub spans: u32,
+    pub spans_at: u32,
 }
 
 const _: () = assert!(size_of::<RecordHead>() == 24);
 const _: () = assert!(size_of::<SampleRecord>() == 40 && offset_of!(SampleRecord, end) == 36);
+const _: () = assert!(offset_of!(SampleRecord, bridged) == 37);
 const _: () = assert!(size_of::<ExitRecord>() == 32);
-const _: () = assert!(size_of::<Counters>() == 24);
+const _: () = assert!(size_of::<Counters>() == 64);
+const _: () = assert!(size_of::<UnwindPage>() == 8 && size_of::<UnwindTableEntry>() == 20);
+const _: () = assert!(size_of::<UnwindSpan>() == 32 && offset_of!(UnwindSpan, table) == 24);
+const _: () = assert!(size_of::<AddressSpace>() == 12);

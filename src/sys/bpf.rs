@@ -19,6 +19,7 @@ use zerocopy::FromBytes;
 use super::abi::{Counters, TargetMode};
 use super::perf::Event;
 use super::skel::{SampleSkel, SampleSkelBuilder};
+use super::unwind_maps::{self, UnwindMaps};
 
 /// Load-time constants of `bpf/sample.bpf.c`.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct BpfConfig {
     pub kernel_stacks: bool,
     /// A power of two.
     pub ring_bytes: u32,
+    /// Walk user stacks by tables, which may take this much memory; 0: by frame pointers.
+    pub table_bytes: u64,
 }
 
 /// Records received and not yet read: for each its length as four bytes, then its bytes.
@@ -74,6 +77,7 @@ impl BpfPrograms {
             rodata.pid_namespace_inum = config.pid_namespace_inum;
             rodata.kernel_stacks = config.kernel_stacks;
             rodata.wakeup_bytes = config.ring_bytes / 8;
+            rodata.by_tables = config.table_bytes > 0;
             let name = config
                 .target_name
                 .bytes()
@@ -85,6 +89,13 @@ impl BpfPrograms {
                 .for_each(|(to, from)| *to = from as i8);
         }
         open.maps.records.set_max_entries(config.ring_bytes)?;
+        let cpus = libbpf_rs::num_possible_cpus()? as u32;
+        open.maps.walkers.set_max_entries(cpus)?;
+        let chunks = unwind_maps::chunks_within(config.table_bytes);
+        open.maps.heap.set_max_entries(chunks.max(1))?;
+        if config.table_bytes == 0 {
+            open.maps.address_spaces.set_max_entries(1)?;
+        }
         let skel = open.load()?;
         let inbox = Inbox::default();
         let sink = inbox.clone();
@@ -105,6 +116,12 @@ impl BpfPrograms {
         })
     }
 
+    /// The maps that unwind tables go into.
+    pub fn unwind_maps(&self) -> libbpf_rs::Result<UnwindMaps> {
+        let maps = &self.skel.maps;
+        UnwindMaps::open(&maps.heap, &maps.tables, &maps.address_spaces)
+    }
+
     /// Makes a process part of the target.
     pub fn add_target(&self, pid: u32) -> libbpf_rs::Result<()> {
         self.skel
@@ -113,8 +130,9 @@ impl BpfPrograms {
             .update(&pid.to_ne_bytes(), &[1], MapFlags::ANY)
     }
 
-    /// Attaches the programs that follow forks and exits.
+    /// Attaches the programs that follow forks, exits and new programs.
     pub fn follow(&mut self) -> libbpf_rs::Result<()> {
+        self.links.push(self.skel.progs.on_exec.attach()?);
         self.links.push(self.skel.progs.on_fork.attach()?);
         self.links.push(self.skel.progs.on_free.attach()?);
         self.links.push(self.skel.progs.on_exit.attach()?);
@@ -185,6 +203,11 @@ impl BpfPrograms {
                 ticks: sum.ticks + one.ticks,
                 lost: sum.lost + one.lost,
                 exits_lost: sum.exits_lost + one.exits_lost,
+                walks: sum.walks + one.walks,
+                frames: sum.frames + one.frames,
+                reads: sum.reads + one.reads,
+                cache_hits: sum.cache_hits + one.cache_hits,
+                cache_misses: sum.cache_misses + one.cache_misses,
             }))
     }
 
@@ -196,6 +219,7 @@ impl BpfPrograms {
             progs.on_tick.as_fd(),
             progs.filter_tick.as_fd(),
             progs.on_fork.as_fd(),
+            progs.on_exec.as_fd(),
             progs.on_exit.as_fd(),
             progs.on_free.as_fd(),
         ]

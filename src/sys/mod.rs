@@ -9,4 +9,5 @@ pub mod child;
 pub mod perf;
 pub mod ring;
 mod skel;
+pub mod unwind_maps;
 pub mod usage;

@@ -33,6 +33,8 @@ pub enum StackSource {
     None,
     /// The kernel follows frame pointers.
     CallChain,
+    /// A BPF program walks by unwind tables, which may take this much memory.
+    Tables { budget_bytes: u64 },
     /// Registers and this many bytes from the stack pointer up; a multiple of 8.
     Copy { bytes: u32 },
 }
@@ -125,7 +127,7 @@ impl EventSpec {
             content |= b::PERF_SAMPLE_IP | b::PERF_SAMPLE_PERIOD;
         }
         match self.stack {
-            StackSource::None => {}
+            StackSource::None | StackSource::Tables { .. } => {}
             StackSource::CallChain => content |= b::PERF_SAMPLE_CALLCHAIN,
             StackSource::Copy { bytes } => {
                 content |=

@@ -12,10 +12,12 @@
 mod cfi;
 mod copy;
 mod evaluate;
+mod heap;
 pub mod row;
 mod rows;
 pub mod table;
 mod tables;
+mod upload;
 pub mod walk;
 
 pub use cfi::{Gap, Gaps};
@@ -24,3 +26,4 @@ pub use evaluate::{REGISTER_COUNT, Registers};
 pub use rows::Rows;
 pub use table::UnwindTable;
 pub use tables::Tables;
+pub use upload::{Eviction, UploadFigures, Uploader};

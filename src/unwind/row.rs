@@ -5,8 +5,10 @@
 //! x86-64 psABI). Rules repeat endlessly within a binary, so a table holds each once, in a dictionary, and a row is
 //! an address and an index ([`UnwindRow`]).
 
+use zerocopy::{Immutable, IntoBytes};
+
 /// Where the CFA is. The numbers are those of `enum cfa_kind` in `bpf/abi.h`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoBytes, Immutable)]
 #[repr(u8)]
 pub enum CfaKind {
     /// No rule: the walk cannot go on by tables from here.
@@ -32,7 +34,7 @@ pub enum CfaKind {
 }
 
 /// What the caller's RBP is. The numbers are those of `enum rbp_kind` in `bpf/abi.h`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoBytes, Immutable)]
 #[repr(u8)]
 pub enum RbpKind {
     /// As it is in this frame.
@@ -50,7 +52,7 @@ pub enum RbpKind {
 /// Shape: 8 bytes, `struct unwind_rule` in `bpf/abi.h`. Units: bytes. With [`CfaKind::Rsp`], [`CfaKind::Rbp`] and
 /// [`CfaKind::R10`] `aux` is the upper half of the offset, so that frames larger than 32 KiB have rules, too; for a
 /// smaller frame it is the sign of `cfa_offset`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct Rule {
     pub cfa: CfaKind,
@@ -63,7 +65,7 @@ pub struct Rule {
 /// The rule that holds from `pc_low` up to the next row's.
 ///
 /// Shape: 4 bytes, `struct unwind_row` in `bpf/abi.h`. `pc_low` is the low 16 bits of an ELF address in its page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct UnwindRow {
     pub pc_low: u16,

@@ -11,15 +11,26 @@ use crate::support::{Need, Record, Workload, build, missing};
 use std::path::Path;
 use std::time::Duration;
 
+/// Samplers differ in who follows: perf's side band alone, or BPF programs, too.
+const WAYS: [&[&str]; 2] = [
+    &["--sampler", "perf", "--unwind", "dwarf-copy"],
+    &["--sampler", "bpf", "--unwind", "dwarf"],
+];
+
 #[test]
 fn children_forked_and_execed_after_attach_are_recorded_under_their_own_names() {
-    if missing(&[Need::Perf]) {
+    if missing(&[Need::Perf, Need::Bpf]) {
         return;
     }
+    WAYS.into_iter().for_each(check_children);
+}
+
+fn check_children(how: &[&str]) {
     let spawned = build("spawned.c");
     let workload = Workload::start("spawner.c", &[&spawned.to_string_lossy()]);
     let finished = Record::pid(workload.pid())
         .args(["-d", "3", "-F", "997"])
+        .args(how)
         .run();
     let truth = workload.stop();
     let folded = finished.assert_recorded().folded();
@@ -49,12 +60,19 @@ fn children_forked_and_execed_after_attach_are_recorded_under_their_own_names() 
 
 #[test]
 fn a_library_loaded_after_attach_has_names() {
-    if missing(&[Need::Perf]) {
+    if missing(&[Need::Perf, Need::Bpf]) {
         return;
     }
+    WAYS.into_iter().for_each(check_loaded_library);
+}
+
+fn check_loaded_library(how: &[&str]) {
     let plugin = build("plugin.c");
     let mut workload = Workload::start("dlopener.c", &[&plugin.to_string_lossy()]);
-    let mut recording = Record::pid(workload.pid()).args(["-F", "499"]).start();
+    let mut recording = Record::pid(workload.pid())
+        .args(["-F", "499"])
+        .args(how)
+        .start();
     recording.wait_until_armed();
     wait_for_cpu(workload.pid(), 300_000_000);
     workload.signal(Signal::SIGUSR1);

@@ -80,6 +80,16 @@ fn shares_of_a_rust_program_without_frame_pointers_are_true() {
 }
 
 #[test]
+fn shares_by_tables_in_the_kernel_are_true() {
+    if missing(&[Need::Bpf, Need::Program("g++"), Need::Program("rustc")]) {
+        return;
+    }
+    for source in ["split_70_30.cpp", "split_70_30.rs"] {
+        check_split(source, &["2"], &["--sampler", "bpf", "--unwind", "dwarf"]);
+    }
+}
+
+#[test]
 fn shares_by_bpf_and_frame_pointers_are_true() {
     if missing(&[Need::Bpf]) {
         return;

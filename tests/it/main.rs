@@ -6,6 +6,7 @@ mod following;
 mod golden;
 mod ground_truth;
 mod interop;
+mod kernel_walks;
 mod postgres;
 mod report;
 mod sandbox;

@@ -53,7 +53,11 @@ fn remedy(module: &str, reason: &str) -> String {
         Some(Why::CopyTooShort) => {
             "record with `--unwind fp` if the target has frame pointers: it copies no stack".to_owned()
         }
-        Some(Why::NoUnwindInfo) => format!(
+        Some(Why::Warming) => {
+            "record for longer: only the first moments of a process lack its unwind tables".to_owned()
+        }
+        Some(Why::TableEvicted) => "raise `--unwind-memory`".to_owned(),
+        Some(Why::NoUnwindInfo | Why::Bridged) => format!(
             "build `{module}` with `-fasynchronous-unwind-tables`, or with `-fno-omit-frame-pointer` and record with `--unwind fp`"
         ),
         Some(Why::FramePointerLost) => format!(

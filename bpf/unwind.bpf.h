@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 OR MIT */
+/*
+ * Walks user frames by the tables that src/unwind/upload.rs has put into the heap.
+ *
+ * In: a walker with the registers of the leaf frame, and the address space of the process. Out: frames in its record,
+ * and the reason the walk ended. A frame is pushed before it is unwound, so that no failure loses what is known.
+ *
+ * What costs is reading user memory and searching cold tables. The stack is therefore read through a window, many frames
+ * at a time, and the rule of an address is remembered, per CPU, under (address space, address).
+ *
+ * Each step is a global function: the verifier looks at it once, not once per frame, so 512 frames need no bpf_loop
+ * (5.17) and no tail calls. Its arguments are plain numbers, which every kernel since 5.6 accepts.
+ */
+#ifndef PERFPROF_UNWIND_BPF_H
+#define PERFPROF_UNWIND_BPF_H
+
+#include "kernel.h"
+#include "abi.h"
+
+/* Room for MAX_KERNEL_FRAMES + MAX_USER_FRAMES, rounded up to a power of two so that a masked count always fits. */
+#define RECORD_FRAMES 1024
+/* Bytes of stack read at once: some forty frames of ordinary code. */
+#define WINDOW_BYTES 2048
+#define WINDOW_WORDS (WINDOW_BYTES / 8)
+/* Remembered rules per CPU: 64 KiB, most of a second-level cache is left to the target. */
+#define CACHE_BITS 12
+#define CACHE_SLOTS (1u << CACHE_BITS)
+/* User addresses end here unless a process asks for more (5-level page tables, by hint only). */
+#define USER_BITS 47
+/* The lowest page is never mapped (vm.mmap_min_addr). */
+#define LOWEST_ADDRESS 4096
+#define USER_PAGE_BYTES 4096
+/* Steps of a search: a page has at most 2^16 rows. */
+#define SEARCH_STEPS 17
+/* Registers of the leaf frame by DWARF number (psABI, figure 3.36): rax rdx rcx rbx rsi rdi rbp rsp r8 to r15. */
+#define LEAF_REGISTERS 16
+#define DWARF_R10 10
+
+struct remembered {
+	__u64 key;
+	__u64 rule;
+};
+
+/* What a CPU needs for a tick: the record it is putting together, and the state of the walk. */
+struct walker {
+	struct sample_record sample;
+	__u64 frames[RECORD_FRAMES];
+	/* The frame to be unwound: the address to look up (exact, or return address minus one), and its registers. */
+	__u64 ip;
+	__u64 sp;
+	__u64 bp;
+	/* Frames in the record so far, the kernel's included; and where the user's begin. */
+	__u32 filled;
+	__u32 first;
+	struct address_space space;
+	__u32 reads;
+	__u32 hits;
+	__u32 misses;
+	__u64 leaf[LEAF_REGISTERS];
+	/* The window holds window_bytes of user memory from window_base. */
+	__u64 window_base;
+	__u64 window_bytes;
+	__u64 window[WINDOW_WORDS];
+	struct remembered cache[CACHE_SLOTS];
+};
+
+/* Per CPU, but not a per-CPU map: those hold at most 32 KiB a value. Written by the CPU whose number is the key. Entries
+ * set at load to the number of possible CPUs. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct walker);
+} walkers SEC(".maps");
+
+struct chunk {
+	__u32 words[CHUNK_WORDS];
+};
+
+struct chunk_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	/* Not by type: clang leaves only a forward declaration of it, in a map within a map. Seen: clang 14. */
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct chunk));
+};
+
+/* The heap: chunk number -> chunk, 1 MiB each. User space adds and writes, we read. Entries set at load by the memory
+ * budget; when all are in use, user space evicts. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(values, struct chunk_map);
+} heap SEC(".maps");
+
+/* Number of a binary -> its table. Written by user space through mmap. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, MAX_TABLES);
+	__type(key, __u32);
+	__type(value, struct unwind_table);
+} tables SEC(".maps");
+
+/* PID -> its mappings. User space writes; on_fork copies, on_exec and on_exit remove. A process that is not here, or
+ * found no room, is `warming`: frame pointers are followed. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_ADDRESS_SPACES);
+	__type(key, __u32);
+	__type(value, struct address_space);
+} address_spaces SEC(".maps");
+
+static __always_inline __u32 *chunk_of(__u32 at)
+{
+	__u32 number = at >> CHUNK_SHIFT, zero = 0;
+	void *map = bpf_map_lookup_elem(&heap, &number);
+
+	if (!map)
+		return NULL;
+	struct chunk *chunk = bpf_map_lookup_elem(map, &zero);
+
+	return chunk ? chunk->words : NULL;
+}
+
+#define WORD(at) ((at) & (CHUNK_WORDS - 1))
+
+static __always_inline __u64 word_pair(const __u32 *words, __u32 at)
+{
+	return words[WORD(at)] | (__u64)words[WORD(at + 1)] << 32;
+}
+
+static __always_inline __u64 no_rule(__u32 why)
+{
+	return CFA_NO_RULE | (__u64)why << 48;
+}
+
+/* 1 when a < b, for values below 2^63; without a branch, see lower_row. */
+static __always_inline __u64 is_below(__u64 a, __u64 b)
+{
+	__u64 below = a - b;
+
+	/* Verifier: a branch on each comparison doubles its states at each step of a search; the barrier keeps clang
+	 * from bringing the branch back. Seen: 6.18, clang 14. */
+	asm volatile("" : "+r"(below));
+	below >>= 63;
+	asm volatile("" : "+r"(below));
+	return below;
+}
+
+/* The last of `rows` rows at `at` with pc_low <= pc_low; the first when all are above. */
+static __always_inline __u32 lower_row(const __u32 *words, __u32 at, __u32 rows, __u32 pc_low)
+{
+	__u64 base = 0, left = rows;
+
+	for (int i = 0; i < SEARCH_STEPS; i++) {
+		__u64 half = left >> 1;
+
+		if (half == 0)
+			break;
+		base += half * (is_below(pc_low, words[WORD(at + base + half)] & 0xffff) ^ 1);
+		left -= half;
+	}
+	return base;
+}
+
+#define SPAN_WORDS (sizeof(struct unwind_span) / sizeof(__u32))
+
+/* The last of `spans` spans at `at` that starts at or below `pc`; the first when all start above. */
+static __always_inline __u32 lower_span(const __u32 *words, __u32 at, __u32 spans, __u64 pc)
+{
+	__u64 base = 0, left = spans;
+
+	for (int i = 0; i < SEARCH_STEPS; i++) {
+		__u64 half = left >> 1;
+
+		if (half == 0)
+			break;
+		base += half * (is_below(pc, word_pair(words, at + (base + half) * SPAN_WORDS)) ^ 1);
+		left -= half;
+	}
+	return base;
+}
+
+/* The rule of an address of a binary, as the 8 bytes of struct unwind_rule. */
+__noinline __u64 rule_in_table(__u32 number, __u64 elf_addr)
+{
+	struct unwind_table *table = bpf_map_lookup_elem(&tables, &number);
+
+	if (!table)
+		return no_rule(END_TABLE_EVICTED);
+	__u64 page = (elf_addr >> 16) - table->first_page;
+
+	if (page >= table->pages)
+		return no_rule(table->without);
+	__u32 *words = chunk_of(table->pages_at);
+
+	if (!words)
+		return no_rule(END_TABLE_EVICTED);
+	__u64 entry = word_pair(words, table->pages_at + 2 * page);
+	__u32 rows_at = entry, rows = entry >> 32, pc_low = elf_addr & 0xffff;
+
+	if (rows == 0)
+		return no_rule(END_NO_UNWIND_INFO);
+	words = chunk_of(rows_at);
+	if (!words)
+		return no_rule(END_TABLE_EVICTED);
+	__u32 row = words[WORD(rows_at + lower_row(words, rows_at, rows, pc_low))];
+
+	if (pc_low < (row & 0xffff))
+		return no_rule(END_NO_UNWIND_INFO);
+	__u32 rule_at = table->rules_at + 2 * (row >> 16);
+
+	words = chunk_of(rule_at);
+	if (!words)
+		return no_rule(END_TABLE_EVICTED);
+	__u64 rule = word_pair(words, rule_at);
+
+	return (rule & 0xff) == CFA_NO_RULE ? no_rule(END_NO_UNWIND_INFO) : rule;
+}
+
+/* The rule of an address of a process. */
+__noinline __u64 find_rule(__u32 spans_at, __u32 spans, __u64 pc)
+{
+	__u32 *words = chunk_of(spans_at);
+
+	if (!words || spans == 0)
+		return no_rule(END_UNKNOWN_MAPPING);
+	__u32 at = spans_at + lower_span(words, spans_at, spans, pc) * SPAN_WORDS;
+
+	if (pc < word_pair(words, at) || pc >= word_pair(words, at + 2))
+		return no_rule(END_UNKNOWN_MAPPING);
+	return rule_in_table(words[WORD(at + 6)], pc - word_pair(words, at + 4));
+}
+
+static __always_inline __u64 rule_of(struct walker *w)
+{
+	__u64 key = w->ip | (__u64)w->space.id << USER_BITS;
+	/* Fibonacci hashing: the upper bits of the product depend on all bits of the key. */
+	struct remembered *slot = &w->cache[(key * 0x9E3779B97F4A7C15ull) >> (64 - CACHE_BITS)];
+
+	if (slot->key == key) {
+		w->hits++;
+		return slot->rule;
+	}
+	__u64 rule = find_rule(w->space.spans_at, w->space.spans, w->ip);
+
+	w->misses++;
+	slot->key = key;
+	slot->rule = rule;
+	return rule;
+}
+
+/* Moves the window to begin at `addr`. A read over the end of the mapping fails as a whole: it is cut at the page. */
+static __always_inline void move_window(struct walker *w, __u64 addr)
+{
+	__u64 to_page_end = USER_PAGE_BYTES - (addr & (USER_PAGE_BYTES - 1));
+
+	addr &= ~7ull;
+	w->window_base = addr;
+	w->window_bytes = WINDOW_BYTES;
+	w->reads++;
+	if (!bpf_probe_read_user(w->window, WINDOW_BYTES, (void *)addr))
+		return;
+	to_page_end = (to_page_end + 7) & ~7ull;
+	w->window_bytes = 0;
+	if (to_page_end < 8 || to_page_end >= WINDOW_BYTES)
+		return;
+	w->reads++;
+	if (!bpf_probe_read_user(w->window, to_page_end, (void *)addr))
+		w->window_bytes = to_page_end;
+}
+
+static __always_inline bool in_window(const struct walker *w, __u64 addr)
+{
+	__u64 offset = addr - w->window_base;
+
+	return offset + 8 <= w->window_bytes && offset < WINDOW_BYTES && !(offset & 7);
+}
+
+/* Reads a word of the stack: from the window, or by itself when it is elsewhere. */
+static __always_inline bool read_stack(struct walker *w, __u64 addr, __u64 *value)
+{
+	if (in_window(w, addr)) {
+		__u64 index = (addr - w->window_base) >> 3;
+
+		/* Verifier: loses the bound once clang proves the mask redundant; the barrier keeps it. Seen: 6.18,
+		 * clang 14. */
+		asm volatile("" : "+r"(index));
+		*value = w->window[index & (WINDOW_WORDS - 1)];
+		return true;
+	}
+	w->reads++;
+	return !bpf_probe_read_user(value, sizeof(*value), (void *)addr);
+}
+
+/* The same, moving the window there when it is not there yet: more will be read above. */
+static __always_inline bool read_ahead(struct walker *w, __u64 addr, __u64 *value)
+{
+	if (!in_window(w, addr))
+		move_window(w, addr);
+	return read_stack(w, addr, value);
+}
+
+#define CONTINUE 0
+#define ENDED 1
+
+static __always_inline int end_walk(struct walker *w, __u8 why)
+{
+	w->sample.end = why;
+	return ENDED;
+}
+
+/* The caller's frame is known: push it. `ra` is what is sent, `ip` what is looked up. */
+static __always_inline int push(struct walker *w, __u64 ra, __u64 ip, __u64 sp, __u64 bp)
+{
+	if (ip < LOWEST_ADDRESS || ip >> USER_BITS)
+		return end_walk(w, END_BAD_FRAME);
+	w->frames[w->filled & (RECORD_FRAMES - 1)] = ra;
+	w->filled++;
+	w->ip = ip;
+	w->sp = sp;
+	w->bp = bp;
+	return CONTINUE;
+}
+
+/*
+ * Code without rows. Its frame pointer leads on if it has one: generated code by convention has. Where other code is
+ * crossed, callers may be skipped, and the stack counts as incomplete whatever it reaches.
+ */
+static __always_inline int bridge(struct walker *w, __u8 why)
+{
+	__u64 bp = w->bp, saved = 0, ra = 0;
+
+	/* An address outside all code is no caller: the last rule was wrong, or the mapping is not known yet. */
+	if (why == END_UNKNOWN_MAPPING && w->filled != w->first + 1)
+		return end_walk(w, why);
+	if (bp == 0 || bp < w->sp || (bp & 7))
+		return end_walk(w, why);
+	if (!read_ahead(w, bp, &saved) || !read_stack(w, bp + 8, &ra))
+		return end_walk(w, why);
+	if (ra == 0)
+		return end_walk(w, why);
+	if (why != END_JIT)
+		w->sample.bridged = why;
+	return push(w, ra, ra - 1, bp + 16, saved);
+}
+
+/* Offsets in struct ucontext of the kernel (arch/x86/include/uapi/asm/ucontext.h, struct sigcontext_64). */
+#define UCONTEXT_RBP 120
+#define UCONTEXT_RSP 160
+#define UCONTEXT_RIP 168
+
+/* A signal handler's caller: all registers stand in the context the kernel saved. */
+static __always_inline int leave_signal(struct walker *w, __s64 offset)
+{
+	__u64 context = w->sp + offset, bp = 0, sp = 0, ip = 0;
+
+	if (!read_ahead(w, context + UCONTEXT_RBP, &bp) || !read_stack(w, context + UCONTEXT_RSP, &sp) ||
+	    !read_stack(w, context + UCONTEXT_RIP, &ip))
+		return end_walk(w, END_UNREADABLE_STACK);
+	return push(w, ip + 1, ip, sp, bp);
+}
+
+/* Frames per step that take the short way: it saves the call and the look-up of the walker. */
+#define SHORT_STEPS 4
+
+/*
+ * The short way for what nearly all frames are: a rule that is remembered, CFA = RSP + offset, the caller's RBP as it is
+ * or beside the return address, both in the window. False: nothing is changed, take the long way.
+ */
+static __always_inline bool unwind_short(struct walker *w)
+{
+	__u64 key = w->ip | (__u64)w->space.id << USER_BITS;
+	struct remembered *slot = &w->cache[(key * 0x9E3779B97F4A7C15ull) >> (64 - CACHE_BITS)];
+	__u64 rule = slot->rule;
+
+	if (slot->key != key || (__u8)rule != CFA_RSP || (rule & 0xfe00))
+		return false;
+	/* Offsets above 32 KiB are outside the window anyway. */
+	__u64 cfa = w->sp + (__s16)(rule >> 32), offset = cfa - 8 - w->window_base, index = offset >> 3;
+
+	if ((offset & 7) || offset >= WINDOW_BYTES || offset + 8 > w->window_bytes || (rule >> 48))
+		return false;
+	asm volatile("" : "+r"(index));
+	__u64 ra = w->window[index & (WINDOW_WORDS - 1)];
+
+	if (ra <= LOWEST_ADDRESS || ra >> USER_BITS)
+		return false;
+	if (rule & 0xff00) {
+		offset = cfa + (__s16)(rule >> 16) - w->window_base;
+		index = offset >> 3;
+		if ((offset & 7) || offset >= WINDOW_BYTES || offset + 8 > w->window_bytes)
+			return false;
+		asm volatile("" : "+r"(index));
+		w->bp = w->window[index & (WINDOW_WORDS - 1)];
+	}
+	w->frames[w->filled & (RECORD_FRAMES - 1)] = ra;
+	w->filled++;
+	w->hits++;
+	w->ip = ra - 1;
+	w->sp = cfa;
+	return true;
+}
+
+/* Unwinds a frame: finds its rule and pushes its caller. Then some more, as far as the short way goes. */
+__noinline int unwind_step(__u32 cpu)
+{
+	struct walker *w = bpf_map_lookup_elem(&walkers, &cpu);
+
+	if (!w)
+		return ENDED;
+	if (w->filled - w->first < MAX_USER_FRAMES - SHORT_STEPS) {
+		for (int i = 0; i < SHORT_STEPS; i++) {
+			if (!unwind_short(w))
+				break;
+			if (i == SHORT_STEPS - 1)
+				return CONTINUE;
+		}
+	}
+	__u64 rule = rule_of(w), bp = w->bp, sp = w->sp, cfa = 0, ra = 0;
+	__u8 kind = rule, rbp_kind = rule >> 8;
+	__s64 rbp_offset = (__s16)(rule >> 16), cfa_offset = (__s16)(rule >> 32), aux = (__s16)(rule >> 48);
+	__s64 wide_offset = (__s32)(aux << 16 | (__u16)cfa_offset);
+	bool is_leaf = w->filled == w->first + 1;
+
+	if (kind == CFA_RSP) {
+		cfa = sp + wide_offset;
+	} else if (kind == CFA_RBP) {
+		cfa = bp + wide_offset;
+	} else if (kind == CFA_NO_RULE) {
+		return bridge(w, aux);
+	} else if (kind == CFA_ROOT) {
+		return end_walk(w, END_ROOT);
+	} else if (kind == CFA_PLT) {
+		cfa = sp + 8 + ((w->ip & 15) >= (__u64)cfa_offset ? 8 : 0);
+	} else if (kind == CFA_SIGNAL) {
+		return leave_signal(w, cfa_offset);
+	} else if (kind == CFA_DEREF_RBP) {
+		if (!read_ahead(w, bp + cfa_offset, &cfa))
+			return end_walk(w, END_UNREADABLE_STACK);
+	} else if (kind == CFA_DEREF_RSP) {
+		if (!read_ahead(w, sp + cfa_offset, &cfa))
+			return end_walk(w, END_UNREADABLE_STACK);
+		cfa += aux * 8;
+	} else if (is_leaf && kind == CFA_R10) {
+		cfa = w->leaf[DWARF_R10] + wide_offset;
+	} else if (is_leaf && kind == CFA_LEAF_REGISTER) {
+		cfa = w->leaf[aux & (LEAF_REGISTERS - 1)] + cfa_offset;
+	} else {
+		return end_walk(w, END_BAD_FRAME);
+	}
+	/* A caller's frame lies above, unless code switches stacks by hand. */
+	if (cfa < sp + 8 && kind != CFA_DEREF_RSP)
+		return end_walk(w, END_BAD_FRAME);
+
+	if (rbp_kind == RBP_SAME) {
+		if (!read_ahead(w, cfa - 8, &ra))
+			return end_walk(w, END_UNREADABLE_STACK);
+	} else {
+		__u64 at = rbp_kind == RBP_AT_CFA ? cfa + rbp_offset : bp + rbp_offset;
+
+		/* Usually both stand side by side, the lower one is where the window should begin. */
+		if (rbp_kind == RBP_UNDEFINED)
+			bp = 0;
+		else if (!read_ahead(w, at, &bp))
+			return end_walk(w, END_UNREADABLE_STACK);
+		if (!read_ahead(w, cfa - 8, &ra))
+			return end_walk(w, END_UNREADABLE_STACK);
+	}
+	return push(w, ra, ra - 1, cfa, bp);
+}
+
+/* Walks from the registers in `w`, whose leaf frame has been pushed already. */
+static __always_inline void walk_tables(struct walker *w, __u32 cpu)
+{
+	w->window_bytes = 0;
+	w->reads = w->hits = w->misses = 0;
+	w->sample.end = END_TOO_DEEP;
+	for (int i = 0; i < MAX_USER_FRAMES; i++) {
+		/* The last frame is unwound, too: it may be the root. */
+		if (w->filled - w->first > MAX_USER_FRAMES || unwind_step(cpu))
+			break;
+	}
+}
+
+#endif
