@@ -122,7 +122,7 @@ pub(super) struct RecordPlan {
     pub service: String,
     pub event: Chosen<Trigger>,
     pub sampler: Chosen<SamplerKind>,
-    /// It was named on the command line, so no other may stand in.
+    /// It was named on the command line, or is the only one for what was, so no other may stand in.
     pub sampler_insisted: bool,
     pub stack: Chosen<StackSource>,
     pub frequency_hz: u32,

@@ -308,3 +308,45 @@ fn processes_that_live_a_millisecond_are_in_the_books_and_their_stacks_complete(
     let stacks = finished.coverage("stacks");
     assert!(stacks >= 0.90, "{stacks} of the stacks are complete");
 }
+
+#[test]
+fn a_process_whose_main_thread_has_ended_is_recorded_to_the_end() {
+    if missing(&[Need::Perf]) {
+        return;
+    }
+    let finished = Record::new()
+        .launching(&build("leaderless.c"), &[])
+        .args(["-d", "2", "-F", "499"])
+        .run();
+    let folded = finished.assert_recorded().folded();
+    assert!(
+        folded.with("left_alone") > 20,
+        "{} samples",
+        folded.with("left_alone")
+    );
+    let report = finished.report();
+    assert!(report.contains("Ended by: duration"), "{report}");
+}
+
+#[test]
+fn a_command_ends_with_the_recording_and_so_does_what_it_started() {
+    if missing(&[Need::Perf]) {
+        return;
+    }
+    let marker = format!("perfprof-it-{}", std::process::id());
+    let burn = "while :; do :; done";
+    let script = format!("sh -c '{burn}' {marker} & {burn}");
+    let finished = Record::new()
+        .launching(Path::new("bash"), &["-c", &script])
+        .args(["-d", "1", "-F", "199"])
+        .run();
+    finished.assert_recorded();
+    let is_marked = |pid: &u32| {
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&words).contains(&marker)
+    };
+    let all = std::fs::read_dir("/proc").expect("proc is mounted");
+    let pids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let left: Vec<u32> = pids.filter(is_marked).collect();
+    assert!(left.is_empty(), "{left:?} still run");
+}
