@@ -110,7 +110,7 @@ fn unfinished_work(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// A path counts only where it begins: `frame/work/` is no complaint.
+/// A path counts only where it begins: the same letters inside a longer path are no complaint.
 fn machine_paths(text: &str) -> Option<String> {
     let begins = |at: usize| {
         let before = text[..at].chars().next_back();
