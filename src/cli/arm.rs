@@ -40,7 +40,7 @@ pub(super) fn arm(
                 .push_str(match (filtered, &sampling.scope) {
                     (true, _) => "; one event per CPU, filtered by BPF",
                     (false, Scope::Pids { .. }) => {
-                        "; one event per thread, because BPF is not permitted"
+                        "; one event per thread, because a BPF filter cannot be used"
                     }
                     (false, _) => "; one event per CPU",
                 });

@@ -157,6 +157,14 @@ impl PerfSampler {
         Ok(())
     }
 
+    /// Ends of threads whose CPU time could not be delivered.
+    fn exits_lost(&self) -> u64 {
+        let counters = self.filter.as_ref().map(BpfPrograms::counters);
+        counters
+            .and_then(Result::ok)
+            .map_or(0, |counters| counters.exits_lost)
+    }
+
     fn events(&self) -> impl Iterator<Item = &PerfEvent> {
         self.rings.iter().map(Ring::event).chain(&self.redirected)
     }
@@ -350,7 +358,7 @@ impl Sampler for PerfSampler {
         Losses {
             lost: self.lost + self.undecoded,
             throttled: self.throttle.missed(self.frequency_hz),
-            side_band: 0,
+            side_band: self.exits_lost(),
         }
     }
 
