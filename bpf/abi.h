@@ -26,6 +26,7 @@ enum stack_end {
 	END_WARMING = 12,
 	END_TABLE_EVICTED = 13,
 	END_BRIDGED = 14,
+	END_UNSUPPORTED_RULE = 15,
 };
 
 enum record_kind {
@@ -50,10 +51,17 @@ struct record_head {
 	__u32 tid;
 };
 
+/* What is copied of a stack at most, where it has to be walked in user space; the unit is what is read at once. */
+#define COPY_PAGES 8
+#define COPY_PAGE_BYTES 4096
+/* Registers before such a copy, by DWARF number (psABI, figure 3.36): rax rdx rcx rbx rsi rdi rbp rsp r8 to r15, rip. */
+#define COPY_REGISTERS 17
+
 /*
  * One tick. `kernel_frames` addresses follow, leaf first, then `user_frames` more. The first of each is exact, the
  * others are return addresses; what a signal interrupted is exact, too, and sent as its address plus one, so that
- * "minus one" holds for all but the first.
+ * "minus one" holds for all but the first. Then, if `copied_words` is not 0, COPY_REGISTERS registers and so many words of
+ * the stack from the stack pointer up: the walk could not go on in the kernel for the reason in `end`.
  */
 struct sample_record {
 	struct record_head head;
@@ -63,7 +71,7 @@ struct sample_record {
 	__u8 end;
 	/* Code without rows was crossed by frame pointers, which may have skipped callers: no root proves completeness. */
 	__u8 bridged;
-	__u8 pad[2];
+	__u16 copied_words;
 };
 
 /*
@@ -89,6 +97,8 @@ struct counters {
 	__u64 reads;
 	__u64 cache_hits;
 	__u64 cache_misses;
+	/* Stacks copied to be walked in user space. */
+	__u64 copies;
 };
 
 /*
@@ -116,6 +126,7 @@ enum cfa_kind {
 	CFA_PLT = 7,
 	CFA_SIGNAL = 8,
 	CFA_LEAF_REGISTER = 9,
+	CFA_UNSUPPORTED = 10,
 };
 
 /* What the caller's RBP is; `RbpKind` in src/unwind/row.rs. */
@@ -126,8 +137,11 @@ enum rbp_kind {
 	RBP_UNDEFINED = 3,
 };
 
-/* How to get to the caller. For RSP, RBP and R10 `aux` is the upper half of the offset. Where there is no rule, what the
- * kernel side remembers has the stack_end that says why in `aux`. */
+/*
+ * How to get to the caller. What a CPU remembers of a rule has in the upper bits of `rbp` the round of its address space.
+ * For RSP, RBP and R10 `aux` is the upper half of the offset. Where there is no rule, what is remembered has the
+ * stack_end that says why in `aux`.
+ */
 struct unwind_rule {
 	__u8 cfa;
 	__u8 rbp;
@@ -169,7 +183,10 @@ struct unwind_span {
 
 /* The mappings of a process. Never changed in place: other mappings are another address space with another id. */
 struct address_space {
-	/* 1 up to 2^17 - 1: it shares a word with an address in the cache's keys. */
+	/*
+	 * What was remembered under another id is not meant. The low 17 bits are never 0: they share a word with an address
+	 * in the cache's keys. The next 6 are the round, how often those were used up.
+	 */
 	__u32 id;
 	__u32 spans;
 	__u32 spans_at;
@@ -179,8 +196,9 @@ _Static_assert(sizeof(struct record_head) == 24, "abi");
 _Static_assert(sizeof(struct sample_record) == 40, "abi");
 _Static_assert(__builtin_offsetof(struct sample_record, end) == 36, "abi");
 _Static_assert(sizeof(struct exit_record) == 32, "abi");
-_Static_assert(sizeof(struct counters) == 64, "abi");
+_Static_assert(sizeof(struct counters) == 72, "abi");
 _Static_assert(__builtin_offsetof(struct sample_record, bridged) == 37, "abi");
+_Static_assert(__builtin_offsetof(struct sample_record, copied_words) == 38, "abi");
 _Static_assert(sizeof(struct unwind_rule) == 8, "abi");
 _Static_assert(sizeof(struct unwind_row) == 4, "abi");
 _Static_assert(sizeof(struct unwind_page) == 8, "abi");

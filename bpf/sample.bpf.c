@@ -134,6 +134,7 @@ static __always_inline __u64 wakeup_flag(void)
 		(w)->ip = (regs)->rip;           \
 		(w)->sp = (regs)->rsp;           \
 		(w)->bp = (regs)->rbp;           \
+		(w)->leaf_ip = (regs)->rip;      \
 		(w)->leaf[0] = (regs)->rax;      \
 		(w)->leaf[1] = (regs)->rdx;      \
 		(w)->leaf[2] = (regs)->rcx;      \
@@ -219,16 +220,54 @@ static __always_inline __u32 kernel_stack(struct bpf_perf_event_data *ctx, __u64
 	return bytes > 0 ? bytes / sizeof(__u64) : 0;
 }
 
+/*
+ * Copies registers and stack behind `at` frames, page by page until memory ends; answers how many words of stack. What
+ * is copied may push out samples that are still to be read, so it ends when the ring is half full.
+ */
+static __always_inline __u32 copy_stack(struct walker *w, __u32 at)
+{
+	__u64 *to = &w->frames[at & (RECORD_FRAMES - 1)], from = w->leaf[DWARF_RSP];
+	__u32 words = 0;
+
+	if (bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&records, BPF_RB_RING_SIZE) / 2)
+		return 0;
+	for (int i = 0; i < LEAF_REGISTERS; i++)
+		to[i] = w->leaf[i];
+	to[LEAF_REGISTERS] = w->leaf_ip;
+	to += COPY_REGISTERS;
+	for (int i = 0; i < COPY_PAGES; i++, words += COPY_PAGE_WORDS, from += COPY_PAGE_BYTES) {
+		if (!bpf_probe_read_user(&to[i * COPY_PAGE_WORDS], COPY_PAGE_BYTES, (void *)from))
+			continue;
+		/* A read over the end of the mapping fails as a whole. */
+		__u64 rest = (COPY_PAGE_BYTES - (from & (COPY_PAGE_BYTES - 1))) & (COPY_PAGE_BYTES - 8);
+
+		if (!bpf_probe_read_user(&to[i * COPY_PAGE_WORDS], rest, (void *)from))
+			words += rest / 8;
+		break;
+	}
+	return words;
+}
+
+/* Whether user space can do better: it knows by now what was new, and every rule. */
+static __always_inline bool needs_copy(__u8 end)
+{
+	return end == END_UNKNOWN_MAPPING || end == END_TABLE_EVICTED || end == END_UNSUPPORTED_RULE;
+}
+
 /* Walks the user's part of the stack behind `n` kernel frames, by the best means there are for the process. */
 static __always_inline void walk_user(struct walker *w, __u32 cpu, __u32 pid, __u32 n, struct counters *count)
 {
 	struct sample_record *sample = &w->sample;
 	struct address_space *space = by_tables ? bpf_map_lookup_elem(&address_spaces, &pid) : NULL;
 
+	if (!space && by_tables)
+		sample->copied_words = copy_stack(w, n);
 	if (!space) {
-		sample->user_frames = walk_frame_pointers(w, &w->frames[n], &sample->end);
+		if (!sample->copied_words)
+			sample->user_frames = walk_frame_pointers(w, &w->frames[n], &sample->end);
 		if (by_tables)
 			sample->end = END_WARMING;
+		count->copies += sample->copied_words != 0;
 		return;
 	}
 	w->space = *space;
@@ -238,6 +277,10 @@ static __always_inline void walk_user(struct walker *w, __u32 cpu, __u32 pid, __
 	walk_tables(w, cpu);
 	n = w->filled - n;
 	sample->user_frames = n < MAX_USER_FRAMES ? n : MAX_USER_FRAMES;
+	if (needs_copy(sample->end)) {
+		sample->copied_words = copy_stack(w, w->first + sample->user_frames);
+		count->copies += sample->copied_words != 0;
+	}
 	count->walks++;
 	count->frames += n;
 	count->reads += w->reads;
@@ -271,6 +314,7 @@ int on_tick(struct bpf_perf_event_data *ctx)
 	sample->period = ctx->sample_period;
 	sample->end = END_ROOT;
 	sample->bridged = 0;
+	sample->copied_words = 0;
 	sample->user_frames = 0;
 	/* Verifier: the mask keeps the bound of an index it has lost sight of. */
 	n = kernel_stack(ctx, w->frames) & MAX_KERNEL_FRAMES;
@@ -284,7 +328,10 @@ int on_tick(struct bpf_perf_event_data *ctx)
 			sample->end = END_NO_REGISTERS;
 	}
 
-	n = (n + sample->user_frames) & (RECORD_FRAMES - 1);
+	n += sample->user_frames;
+	if (sample->copied_words)
+		n += COPY_REGISTERS + sample->copied_words;
+	n &= RECORD_WORDS_MASK;
 	if (bpf_ringbuf_output(&records, w, sizeof(*sample) + n * sizeof(__u64), wakeup_flag()))
 		count->lost++;
 	return 0;

@@ -19,6 +19,9 @@
 
 /* Room for MAX_KERNEL_FRAMES + MAX_USER_FRAMES, rounded up to a power of two so that a masked count always fits. */
 #define RECORD_FRAMES 1024
+#define COPY_PAGE_WORDS (COPY_PAGE_BYTES / 8)
+/* Verifier: a bound for the length of a record; what lies behind the frames is the walker's, too. */
+#define RECORD_WORDS_MASK 8191
 /* Bytes of stack read at once: some forty frames of ordinary code. */
 #define WINDOW_BYTES 2048
 #define WINDOW_WORDS (WINDOW_BYTES / 8)
@@ -34,6 +37,7 @@
 #define SEARCH_STEPS 17
 /* Registers of the leaf frame by DWARF number (psABI, figure 3.36): rax rdx rcx rbx rsi rdi rbp rsp r8 to r15. */
 #define LEAF_REGISTERS 16
+#define DWARF_RSP 7
 #define DWARF_R10 10
 
 struct remembered {
@@ -44,7 +48,7 @@ struct remembered {
 /* What a CPU needs for a tick: the record it is putting together, and the state of the walk. */
 struct walker {
 	struct sample_record sample;
-	__u64 frames[RECORD_FRAMES];
+	__u64 frames[RECORD_FRAMES + COPY_REGISTERS + COPY_PAGES * COPY_PAGE_WORDS];
 	/* The frame to be unwound: the address to look up (exact, or return address minus one), and its registers. */
 	__u64 ip;
 	__u64 sp;
@@ -57,6 +61,7 @@ struct walker {
 	__u32 hits;
 	__u32 misses;
 	__u64 leaf[LEAF_REGISTERS];
+	__u64 leaf_ip;
 	/* The window holds window_bytes of user memory from window_base. */
 	__u64 window_base;
 	__u64 window_bytes;
@@ -192,6 +197,7 @@ __noinline __u64 rule_in_table(__u32 number, __u64 elf_addr)
 	if (!table)
 		return no_rule(END_TABLE_EVICTED);
 	__u64 page = (elf_addr >> 16) - table->first_page;
+	__u32 rules_at = *(volatile __u32 *)&table->rules_at;
 
 	if (page >= table->pages)
 		return no_rule(table->without);
@@ -211,13 +217,16 @@ __noinline __u64 rule_in_table(__u32 number, __u64 elf_addr)
 
 	if (pc_low < (row & 0xffff))
 		return no_rule(END_NO_UNWIND_INFO);
-	__u32 rule_at = table->rules_at + 2 * (row >> 16);
+	__u32 rule_at = rules_at + 2 * (row >> 16);
 
 	words = chunk_of(rule_at);
 	if (!words)
 		return no_rule(END_TABLE_EVICTED);
 	__u64 rule = word_pair(words, rule_at);
 
+	/* User space takes back a table's entry before its memory: what was read is only good if it is still there. */
+	if (*(volatile __u32 *)&table->rules_at != rules_at)
+		return no_rule(END_TABLE_EVICTED);
 	return (rule & 0xff) == CFA_NO_RULE ? no_rule(END_NO_UNWIND_INFO) : rule;
 }
 
@@ -235,21 +244,34 @@ __noinline __u64 find_rule(__u32 spans_at, __u32 spans, __u64 pc)
 	return rule_in_table(words[WORD(at + 6)], pc - word_pair(words, at + 4));
 }
 
+/* Bits of a rule that say how to find RBP; the rest of its byte holds the round of what is remembered. */
+#define RBP_KIND_BITS 2
+#define ROUND_MASK 0xfc00ull
+#define ADDRESS_SPACE_BITS (64 - USER_BITS)
+
+static __always_inline __u64 round_bits(const struct walker *w)
+{
+	return (__u64)(w->space.id >> ADDRESS_SPACE_BITS) << (8 + RBP_KIND_BITS) & ROUND_MASK;
+}
+
 static __always_inline __u64 rule_of(struct walker *w)
 {
 	__u64 key = w->ip | (__u64)w->space.id << USER_BITS;
 	/* Fibonacci hashing: the upper bits of the product depend on all bits of the key. */
 	struct remembered *slot = &w->cache[(key * 0x9E3779B97F4A7C15ull) >> (64 - CACHE_BITS)];
 
-	if (slot->key == key) {
+	if (slot->key == key && (slot->rule & ROUND_MASK) == round_bits(w)) {
 		w->hits++;
-		return slot->rule;
+		return slot->rule & ~ROUND_MASK;
 	}
 	__u64 rule = find_rule(w->space.spans_at, w->space.spans, w->ip);
 
 	w->misses++;
+	/* A table may come back. */
+	if (rule == no_rule(END_TABLE_EVICTED))
+		return rule;
 	slot->key = key;
-	slot->rule = rule;
+	slot->rule = rule | round_bits(w);
 	return rule;
 }
 
@@ -326,25 +348,59 @@ static __always_inline int push(struct walker *w, __u64 ra, __u64 ip, __u64 sp, 
 	return CONTINUE;
 }
 
+/* Instructions around the life of a frame: push %rbp; mov %rsp,%rbp (both encodings); ret; ret n; endbr64. */
+#define CODE_PUSH_RBP 0x55
+#define CODE_MOV_RBP 0xe58948
+#define CODE_MOV_RBP_TOO 0xec8b48
+#define CODE_RET 0xc3
+#define CODE_RET_N 0xc2
+#define CODE_ENDBR64 0xfa1e0ff3
+
+/*
+ * The leaf stands before its frame was made or after it was given up, by the instruction it stands at: the return address
+ * is on top of the stack, or just below the caller's RBP. Then `sp` is the caller's, and w->bp, too.
+ */
+static __always_inline bool around_frame(struct walker *w, __u64 *ra, __u64 *sp)
+{
+	__u32 code = 0, saved_bytes = 0, dropped = 0;
+
+	if (bpf_probe_read_user(&code, sizeof(code), (void *)w->ip))
+		return false;
+	if ((__u8)code == CODE_RET_N)
+		dropped = code >> 8 & 0xffff;
+	else if ((code & 0xffffff) == CODE_MOV_RBP || (code & 0xffffff) == CODE_MOV_RBP_TOO)
+		saved_bytes = 8;
+	else if ((__u8)code != CODE_RET && (__u8)code != CODE_PUSH_RBP && code != CODE_ENDBR64)
+		return false;
+	if (!read_ahead(w, w->sp + saved_bytes, ra) || *ra == 0)
+		return false;
+	if (saved_bytes && !read_stack(w, w->sp, &w->bp))
+		return false;
+	*sp = w->sp + saved_bytes + 8 + dropped;
+	return true;
+}
+
 /*
  * Code without rows. Its frame pointer leads on if it has one: generated code by convention has. Where other code is
  * crossed, callers may be skipped, and the stack counts as incomplete whatever it reaches.
  */
 static __always_inline int bridge(struct walker *w, __u8 why)
 {
-	__u64 bp = w->bp, saved = 0, ra = 0;
+	__u64 bp = w->bp, saved = 0, ra = 0, sp = 0;
 
 	/* An address outside all code is no caller: the last rule was wrong, or the mapping is not known yet. */
-	if (why == END_UNKNOWN_MAPPING && w->filled != w->first + 1)
+	if (why == END_UNKNOWN_MAPPING)
 		return end_walk(w, why);
+	if (why != END_JIT)
+		w->sample.bridged = why;
+	if (w->filled == w->first + 1 && around_frame(w, &ra, &sp))
+		return push(w, ra, ra - 1, sp, w->bp);
 	if (bp == 0 || bp < w->sp || (bp & 7))
 		return end_walk(w, why);
 	if (!read_ahead(w, bp, &saved) || !read_stack(w, bp + 8, &ra))
 		return end_walk(w, why);
 	if (ra == 0)
 		return end_walk(w, why);
-	if (why != END_JIT)
-		w->sample.bridged = why;
 	return push(w, ra, ra - 1, bp + 16, saved);
 }
 
@@ -377,7 +433,8 @@ static __always_inline bool unwind_short(struct walker *w)
 	struct remembered *slot = &w->cache[(key * 0x9E3779B97F4A7C15ull) >> (64 - CACHE_BITS)];
 	__u64 rule = slot->rule;
 
-	if (slot->key != key || (__u8)rule != CFA_RSP || (rule & 0xfe00))
+	/* One comparison for three: CFA_RSP, RBP_SAME or RBP_AT_CFA, and of this round. */
+	if (slot->key != key || (rule & 0xfeff) != (CFA_RSP | round_bits(w)))
 		return false;
 	/* Offsets above 32 KiB are outside the window anyway. */
 	__u64 cfa = w->sp + (__s16)(rule >> 32), offset = cfa - 8 - w->window_base, index = offset >> 3;
@@ -389,7 +446,7 @@ static __always_inline bool unwind_short(struct walker *w)
 
 	if (ra <= LOWEST_ADDRESS || ra >> USER_BITS)
 		return false;
-	if (rule & 0xff00) {
+	if (rule & RBP_AT_CFA << 8) {
 		offset = cfa + (__s16)(rule >> 16) - w->window_base;
 		index = offset >> 3;
 		if ((offset & 7) || offset >= WINDOW_BYTES || offset + 8 > w->window_bytes)
@@ -450,7 +507,7 @@ __noinline int unwind_step(__u32 cpu)
 	} else if (is_leaf && kind == CFA_LEAF_REGISTER) {
 		cfa = w->leaf[aux & (LEAF_REGISTERS - 1)] + cfa_offset;
 	} else {
-		return end_walk(w, END_BAD_FRAME);
+		return end_walk(w, END_UNSUPPORTED_RULE);
 	}
 	/* A caller's frame lies above, unless code switches stacks by hand. */
 	if (cfa < sp + 8 && kind != CFA_DEREF_RSP)

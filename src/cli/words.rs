@@ -76,12 +76,13 @@ pub(super) fn kernel_walks(walks: &KernelWalks) -> String {
     let per_walk = |count: u64| count as f64 / w.walks.max(1) as f64;
     let hits = 100.0 * w.cache_hits as f64 / (w.cache_hits + w.cache_misses).max(1) as f64;
     format!(
-        "kernel walks: {} stacks, {:.1} frames, {:.2} reads and {:.2} searches a stack, {hits:.2} % of rules remembered; \
+        "kernel walks: {} stacks, {:.1} frames, {:.2} reads and {:.2} searches a stack, {hits:.2} % of rules remembered; {} stacks copied; \
          {} tables, {} rows, {:.1} MB, {} address spaces, built in {:.3} s, {} uploads failed",
         w.walks,
         per_walk(w.frames),
         per_walk(w.reads),
         per_walk(w.cache_misses),
+        w.copies,
         u.tables,
         u.rows,
         u.heap_bytes as f64 / 1e6,
@@ -95,13 +96,21 @@ pub(super) fn kernel_walks(walks: &KernelWalks) -> String {
 pub(super) fn without_table(walks: &KernelWalks, samples: u64) -> Vec<String> {
     let sentence = |table: &EvictedTable| {
         format!(
-            "The unwind table of `{}` ({:.1} MB) found no room within --unwind-memory: {:.1} % of samples end there.",
+            "The unwind table of `{}` ({:.1} MB) had no room within --unwind-memory {} times: {:.1} % of samples met it \
+             missing, and had their stack copied instead.",
             table.path,
             table.table_bytes as f64 / 1e6,
+            table.times,
             100.0 * table.samples as f64 / samples.max(1) as f64
         )
     };
-    walks.evicted.iter().map(sentence).collect()
+    let cost_samples = |table: &&EvictedTable| table.samples > 0;
+    walks
+        .evicted
+        .iter()
+        .filter(cost_samples)
+        .map(sentence)
+        .collect()
 }
 
 /// What was recorded, for the report.

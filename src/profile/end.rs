@@ -44,10 +44,12 @@ pub enum Why {
     TableEvicted = 13,
     /// Code without unwind information was crossed by frame pointers: callers may be missing in between.
     Bridged = 14,
+    /// The walker in the kernel does not know this kind of unwind rule, and there was no room to copy the stack.
+    UnsupportedRule = 15,
 }
 
 impl Why {
-    pub const ALL: [Why; 14] = [
+    pub const ALL: [Why; 15] = [
         Why::TooDeep,
         Why::CopyTooShort,
         Why::NoUnwindInfo,
@@ -62,6 +64,7 @@ impl Why {
         Why::Warming,
         Why::TableEvicted,
         Why::Bridged,
+        Why::UnsupportedRule,
     ];
 
     /// Stable identifier for files: lower case, hyphens.
@@ -81,6 +84,7 @@ impl Why {
             Why::Warming => "warming",
             Why::TableEvicted => "table-evicted",
             Why::Bridged => "bridged",
+            Why::UnsupportedRule => "unsupported-rule",
         }
     }
 
@@ -101,6 +105,7 @@ impl Why {
             Why::Warming => "process too new for its unwind tables",
             Why::TableEvicted => "no room for the binary's unwind table",
             Why::Bridged => "callers may be missing around code without unwind information",
+            Why::UnsupportedRule => "unwind rule of a kind the walker does not know",
         }
     }
 }

@@ -1,10 +1,10 @@
 //! What a tick means: the thread and the frames it hit, by the processes and mappings of that moment.
 
 use crate::profile::{ElfAddr, FrameAddr, RuntimeAddr, StackEnd, Thread, Why};
-use crate::sampling::{RawSample, UserStack};
+use crate::sampling::{CopiedStack, RawSample, UserStack};
 use crate::target::mappings::Mappings;
 use crate::target::processes::Processes;
-use crate::unwind::{CopyUnwinder, StackCopy};
+use crate::unwind::{CopyUnwinder, StackCopy, skips_callers};
 
 use super::tally::{Code, RawFrame};
 
@@ -13,6 +13,15 @@ use super::tally::{Code, RawFrame};
 pub(super) struct Interpreter {
     pub(super) processes: Processes,
     unwinder: CopyUnwinder,
+}
+
+/// A sample's frames, leaf first: the kernel's, then the user's.
+#[derive(Debug)]
+pub(super) struct Interpreted {
+    pub frames: Vec<RawFrame>,
+    pub end: StackEnd,
+    /// The binary whose table the kernel's walk lacked.
+    pub missing_table: Option<u32>,
 }
 
 impl Interpreter {
@@ -31,8 +40,8 @@ impl Interpreter {
         }
     }
 
-    /// The frames of a sample, leaf first: the kernel's, then the user's.
-    pub(super) fn frames_of(&mut self, sample: &RawSample) -> (Vec<RawFrame>, StackEnd) {
+    /// What a sample means.
+    pub(super) fn interpret(&mut self, sample: &RawSample) -> Interpreted {
         let process = self.processes.get_or_read(sample.pid);
         let (mappings, is_kernel_thread) = (process.mappings.clone(), process.is_kernel_thread);
         let mut frames: Vec<RawFrame> = leaf_first(&sample.kernel)
@@ -42,6 +51,7 @@ impl Interpreter {
             })
             .collect();
         let mut user = Vec::new();
+        let mut missing_table = None;
         let end = match &sample.user {
             UserStack::Absent if is_kernel_thread => StackEnd::Root,
             UserStack::Absent => StackEnd::Truncated(Why::NoRegisters),
@@ -49,31 +59,68 @@ impl Interpreter {
                 frames,
                 end,
                 bridged,
+                copy,
             } => {
                 user.extend(leaf_first(frames));
-                match self.end_of_walked(&mappings, &mut user, *end) {
-                    StackEnd::Root if *bridged => StackEnd::Truncated(Why::Bridged),
-                    end => end,
+                if *end == StackEnd::Truncated(Why::TableEvicted) {
+                    missing_table = user.last().and_then(|frame| binary_at(&mappings, frame));
+                }
+                let end = self.end_of_walked(&mappings, &mut user, *end, *bridged);
+                match copy {
+                    Some(copy) => self.walk_again(&mappings, copy, end, &mut user),
+                    None => end,
                 }
             }
-            UserStack::Copied {
-                registers,
-                bytes,
-                full,
-            } => {
-                let stack = StackCopy {
-                    registers: **registers,
-                    bytes,
-                    full: *full,
-                };
-                self.unwinder.walk(&mappings, &stack, &mut user)
-            }
+            UserStack::Copied(copy) => self.walk_copy(&mappings, copy, &mut user),
         };
         frames.extend(
             user.iter()
                 .map(|frame| raw_frame(&mappings, frame.lookup_addr())),
         );
-        (frames, end)
+        Interpreted {
+            frames,
+            end,
+            missing_table,
+        }
+    }
+
+    fn walk_copy(
+        &mut self,
+        mappings: &Mappings,
+        copy: &CopiedStack,
+        user: &mut Vec<FrameAddr>,
+    ) -> StackEnd {
+        let stack = StackCopy {
+            registers: *copy.registers,
+            bytes: &copy.bytes,
+            full: copy.full,
+        };
+        self.unwinder.walk(mappings, &stack, user)
+    }
+
+    /// Walks in user space what could not be walked to its `end` in the kernel. Keeps the longer of the two.
+    fn walk_again(
+        &mut self,
+        mappings: &Mappings,
+        copy: &CopiedStack,
+        end: StackEnd,
+        user: &mut Vec<FrameAddr>,
+    ) -> StackEnd {
+        let mut again = Vec::new();
+        let end_of_again = self.walk_copy(mappings, copy, &mut again);
+        if end_of_again != StackEnd::Root && again.len() < user.len() {
+            return end;
+        }
+        *user = again;
+        let unknown = StackEnd::Truncated(Why::UnknownMapping);
+        match end_of_again {
+            // The copy is only a makeshift for tables that were on their way.
+            StackEnd::Truncated(Why::CopyTooShort) if end == unknown => {
+                StackEnd::Truncated(Why::Warming)
+            }
+            StackEnd::Truncated(Why::CopyTooShort) => end,
+            other => other,
+        }
     }
 
     /// A chain of frame pointers goes on into nonsense where a caller uses the register for something else: it is cut
@@ -83,6 +130,7 @@ impl Interpreter {
         mappings: &Mappings,
         user: &mut Vec<FrameAddr>,
         end: StackEnd,
+        bridged: bool,
     ) -> StackEnd {
         let is_code = |frame: &FrameAddr| mappings.find(frame.lookup_addr()).is_some();
         let code = user
@@ -95,17 +143,45 @@ impl Interpreter {
         let Some(addr) = user.last().map(|frame| frame.lookup_addr()) else {
             return end;
         };
-        let root = mappings.find(addr).is_some_and(|region| {
+        let region = mappings.find(addr);
+        let mapped = region.is_some();
+        let root = region.is_some_and(|region| {
             let elf_addr = region.elf_addr(addr);
             elf_addr.is_some_and(|elf_addr| self.unwinder.rows.is_root(&region.binary, elf_addr))
         });
         match end {
+            _ if root && bridged && self.has_skipped(mappings, user) => {
+                StackEnd::Truncated(Why::Bridged)
+            }
             _ if root => StackEnd::Root,
+            // Not the next function is unknown, but where it is: its mapping is known here, later than in the kernel.
+            StackEnd::Truncated(Why::UnknownMapping) if all_code && mapped => {
+                StackEnd::Truncated(Why::Warming)
+            }
             // The walker met a root beyond the cut.
             StackEnd::Root if !all_code => StackEnd::Truncated(Why::BadFrame),
             end => end,
         }
     }
+
+    /// Whether code without rules was crossed that need not have a frame pointer. In the outermost frame the walk ended.
+    fn has_skipped(&mut self, mappings: &Mappings, user: &[FrameAddr]) -> bool {
+        user.iter().rev().skip(1).any(|frame| {
+            let addr = frame.lookup_addr();
+            let Some(region) = mappings.find(addr) else {
+                return true;
+            };
+            let elf_addr = region.elf_addr(addr);
+            let rows = &mut self.unwinder.rows;
+            let row = elf_addr.and_then(|elf_addr| rows.find(&region.binary, elf_addr));
+            row.is_none() && skips_callers(region, elf_addr)
+        })
+    }
+}
+
+fn binary_at(mappings: &Mappings, frame: &FrameAddr) -> Option<u32> {
+    let region = mappings.find(frame.lookup_addr())?;
+    Some(region.binary.ix)
 }
 
 /// The first address is where execution stands, the others are where it will return to.

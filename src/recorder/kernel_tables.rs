@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::profile::{StackEnd, Why};
 use crate::sampling::{Sampler, WalkFigures};
 use crate::target::processes::Processes;
 use crate::unwind::{Eviction, UploadFigures, Uploader};
@@ -17,6 +16,8 @@ use super::tally::{Code, RawFrame};
 pub struct EvictedTable {
     pub path: String,
     pub table_bytes: u64,
+    /// How often it had to give way.
+    pub times: u64,
     /// Samples whose walk ended in it.
     pub samples: u64,
 }
@@ -65,8 +66,8 @@ impl KernelTables {
         }
     }
 
-    /// A stack has come: its tables are in use.
-    pub(super) fn seen(&mut self, frames: &[RawFrame], end: StackEnd) {
+    /// A stack has come: its tables are in use, and one may be missing.
+    pub(super) fn seen(&mut self, frames: &[RawFrame], missing: Option<u32>) {
         let Some(uploader) = &mut self.uploader else {
             return;
         };
@@ -79,8 +80,9 @@ impl KernelTables {
                 last = Some(ix);
             }
         }
-        if let (StackEnd::Truncated(Why::TableEvicted), Some(ix)) = (end, last) {
+        if let Some(ix) = missing {
             *self.ended_in.entry(ix).or_default() += 1;
+            uploader.missed(ix);
         }
     }
 
@@ -97,6 +99,9 @@ impl KernelTables {
                 self.failed += 1;
             }
         }
+        if uploader.reload().is_err() {
+            self.failed += 1;
+        }
     }
 
     pub(super) fn finish(self, sampler: &dyn Sampler) -> Option<KernelWalks> {
@@ -104,12 +109,13 @@ impl KernelTables {
         let evicted = |eviction: &Eviction| EvictedTable {
             path: eviction.path.clone(),
             table_bytes: eviction.table_bytes,
+            times: eviction.times,
             samples: self.ended_in.get(&eviction.binary).copied().unwrap_or(0),
         };
         Some(KernelWalks {
             upload: uploader.figures(),
             walks: sampler.walk_figures().unwrap_or_default(),
-            evicted: uploader.evictions().iter().map(evicted).collect(),
+            evicted: uploader.evictions().map(evicted).collect(),
             failed: self.failed,
         })
     }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::profile::{StackEnd, Why};
 use crate::sampling::{Event, RawSample, Sampler, SamplingError, SamplingPlan, Timed};
 use crate::sys::bpf::RunStatistics;
 use crate::sys::perf::Trigger;
@@ -18,7 +17,7 @@ use crate::target::process;
 
 use super::accounting::{Accountant, pids_now};
 use super::filter::TargetFilter;
-use super::interpret::Interpreter;
+use super::interpret::{Interpreted, Interpreter};
 use super::kernel_tables::{KernelTables, KernelWalks};
 use super::order::TimeOrder;
 use super::tally::Tally;
@@ -346,11 +345,15 @@ impl<'a> RecordingLoop<'a> {
         if !known && !self.filter.contains(sample.pid) {
             return;
         }
-        let (frames, end) = self.interpreter.frames_of(sample);
-        if end == StackEnd::Truncated(Why::Warming) {
+        let Interpreted {
+            frames,
+            end,
+            missing_table,
+        } = self.interpreter.interpret(sample);
+        if sample.user.is_warming() {
             self.tables.changed(sample.pid);
         }
-        self.tables.seen(&frames, end);
+        self.tables.seen(&frames, missing_table);
         let stack = self.tally.stack(&frames);
         let thread = self.interpreter.thread_of(sample);
         let thread = self.tally.thread(thread);

@@ -239,12 +239,13 @@ impl Sampler for BpfSampler {
 
     fn walk_figures(&self) -> Option<WalkFigures> {
         let counters = self.programs.counters().ok()?;
-        (counters.walks > 0).then_some(WalkFigures {
+        (counters.walks + counters.copies > 0).then_some(WalkFigures {
             walks: counters.walks,
             frames: counters.frames,
             reads: counters.reads,
             cache_hits: counters.cache_hits,
             cache_misses: counters.cache_misses,
+            copies: counters.copies,
         })
     }
 

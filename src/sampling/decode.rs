@@ -13,7 +13,7 @@ use crate::target::mappings::{Region, device_number};
 
 use crate::unwind::{REGISTER_COUNT, Registers};
 
-use super::event::{Event, RawSample, Timed, UserStack};
+use super::event::{CopiedStack, Event, RawSample, Timed, UserStack};
 
 /// Bytes of the trailer `sample_id_all` appends: pid, tid, time, cpu, reserved, identifier.
 const TRAILER_BYTES: usize = 32;
@@ -162,6 +162,7 @@ fn call_chain(fields: &mut Fields) -> Option<(Vec<RuntimeAddr>, UserStack)> {
             frames: user,
             end: StackEnd::Truncated(why),
             bridged: false,
+            copy: None,
         },
     ))
 }
@@ -191,16 +192,17 @@ fn stack_copy(fields: &mut Fields) -> Option<UserStack> {
     let end = StackEnd::Truncated(Why::NoRegisters);
     Some(match registers_abi {
         b::PERF_SAMPLE_REGS_ABI_NONE => UserStack::Absent,
-        b::PERF_SAMPLE_REGS_ABI_64 => UserStack::Copied {
+        b::PERF_SAMPLE_REGS_ABI_64 => UserStack::Copied(CopiedStack {
             registers: Box::new(registers),
             bytes: bytes.get(..filled)?.to_vec(),
             full: filled >= room,
-        },
+        }),
         // 32-bit code: another set of registers, and other rules.
         _ => UserStack::Walked {
             frames: Vec::new(),
             end,
             bridged: false,
+            copy: None,
         },
     })
 }
@@ -312,6 +314,10 @@ fn bpf_sample(bytes: &[u8]) -> Option<Event> {
     let kernel = take(sample.kernel_frames)?;
     let frames = take(sample.user_frames)?;
     let end = StackEnd::from_code(sample.end)?;
+    let copy = match sample.copied_words {
+        0 => None,
+        words => Some(copied_stack(&mut fields, words)?),
+    };
     let user = if frames.is_empty() && end == StackEnd::Root {
         UserStack::Absent
     } else {
@@ -320,6 +326,7 @@ fn bpf_sample(bytes: &[u8]) -> Option<Event> {
             frames,
             end,
             bridged,
+            copy,
         }
     };
     let SampleRecord { head, period, .. } = sample;
@@ -331,6 +338,18 @@ fn bpf_sample(bytes: &[u8]) -> Option<Event> {
         user,
     };
     Some(Event::Sample(raw))
+}
+
+fn copied_stack(fields: &mut Fields, words: u16) -> Option<CopiedStack> {
+    let mut registers = Registers::default();
+    for number in 0..abi::COPY_REGISTERS {
+        registers.set(number, Some(fields.u64()?));
+    }
+    Some(CopiedStack {
+        registers: Box::new(registers),
+        bytes: fields.bytes(usize::from(words) * 8)?.to_vec(),
+        full: words >= abi::MAX_COPIED_WORDS,
+    })
 }
 
 #[cfg(test)]
@@ -385,11 +404,11 @@ mod tests {
         let Event::Sample(sample) = timed.event else {
             panic!("a sample")
         };
-        let UserStack::Copied {
+        let UserStack::Copied(CopiedStack {
             registers,
             bytes,
             full,
-        } = sample.user
+        }) = sample.user
         else {
             panic!("copied")
         };

@@ -1,6 +1,6 @@
 //! What the kernel reports while recording, decoded but not yet interpreted.
 
-use crate::profile::{RuntimeAddr, StackEnd};
+use crate::profile::{RuntimeAddr, StackEnd, Why};
 use crate::target::mappings::Region;
 use crate::unwind::Registers;
 
@@ -71,12 +71,26 @@ pub enum UserStack {
         end: StackEnd,
         /// Code without rules was crossed by frame pointers: callers may be missing in between.
         bridged: bool,
+        /// The same stack, where the kernel could not walk it to its end and user space perhaps can.
+        copy: Option<CopiedStack>,
     },
-    /// To be walked: registers and the bytes from the stack pointer up. `full` says that the copy was cut at its limit,
-    /// not by the end of the stack.
-    Copied {
-        registers: Box<Registers>,
-        bytes: Vec<u8>,
-        full: bool,
-    },
+    /// To be walked.
+    Copied(CopiedStack),
+}
+
+impl UserStack {
+    /// Whether the kernel did not know the mappings of the process.
+    pub fn is_warming(&self) -> bool {
+        let warming = StackEnd::Truncated(Why::Warming);
+        matches!(self, UserStack::Walked { end, .. } if *end == warming)
+    }
+}
+
+/// Registers and the bytes from the stack pointer up.
+#[derive(Clone, Debug)]
+pub struct CopiedStack {
+    pub registers: Box<Registers>,
+    pub bytes: Vec<u8>,
+    /// The copy was cut at its limit, not by the end of the stack.
+    pub full: bool,
 }

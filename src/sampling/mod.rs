@@ -16,7 +16,7 @@ use std::os::fd::BorrowedFd;
 use thiserror::Error;
 
 pub use bpf::{BpfSampler, load_filter};
-pub use event::{Event, RawSample, Timed, UserStack};
+pub use event::{CopiedStack, Event, RawSample, Timed, UserStack};
 pub use perf::{PerfSampler, can_open};
 
 use crate::sys::bpf::RunStatistics;
@@ -122,6 +122,8 @@ pub struct WalkFigures {
     /// Rules that were remembered, and those that had to be searched for.
     pub cache_hits: u64,
     pub cache_misses: u64,
+    /// Stacks that were copied, to be walked in user space.
+    pub copies: u64,
 }
 
 /// Why sampling is not possible.
@@ -142,6 +144,10 @@ pub enum SamplingError {
         doing: &'static str,
         source: libbpf_rs::Error,
     },
+    #[error(
+        "this kernel hides user registers from BPF programs while in kernel code (5.15 and later show them)"
+    )]
+    NoUserRegisters,
     #[error("the target has ended")]
     TargetEnded,
 }

@@ -34,7 +34,8 @@ pub struct RecordHead {
     pub tid: u32,
 }
 
-/// `struct sample_record`; its kernel frames and then its user frames follow as `u64`, leaf first.
+/// `struct sample_record`; its kernel frames and then its user frames follow as `u64`, leaf first; then, if
+/// `copied_words` is not 0, [`COPY_REGISTERS`] registers and so many words of the stack.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SampleRecord {
@@ -45,8 +46,13 @@ pub struct SampleRecord {
     pub end: u8,
     /// Code without rows was crossed by frame pointers.
     pub bridged: u8,
-    pub pad: [u8; 2],
+    pub copied_words: u16,
 }
+
+/// Registers before a copied stack, by DWARF number.
+pub const COPY_REGISTERS: usize = 17;
+/// What is copied of a stack at most, in words.
+pub const MAX_COPIED_WORDS: u16 = 8 * 4096 / 8;
 
 /// `struct exit_record`.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]
@@ -68,7 +74,11 @@ pub struct Counters {
     pub reads: u64,
     pub cache_hits: u64,
     pub cache_misses: u64,
+    pub copies: u64,
 }
+
+/// `enum stack_end`: the binary's table found no room.
+pub const END_TABLE_EVICTED: u32 = 13;
 
 /// Words of 4 bytes in a chunk of the heap of unwind tables.
 pub const CHUNK_WORDS: u32 = 1 << 18;
@@ -76,8 +86,10 @@ pub const CHUNK_WORDS: u32 = 1 << 18;
 pub const MAX_TABLES: u32 = 16_384;
 /// Executable mappings of one process.
 pub const MAX_SPANS: usize = 16_384;
-/// Highest [`AddressSpace::id`].
-pub const MAX_ADDRESS_SPACE_ID: u32 = (1 << 17) - 1;
+/// Highest [`AddressSpace::id`]. The low [`ADDRESS_SPACE_BITS`] of one are never 0.
+pub const MAX_ADDRESS_SPACE_ID: u32 = (1 << 23) - 1;
+/// See `struct address_space`.
+pub const ADDRESS_SPACE_BITS: u32 = 17;
 
 /// `struct unwind_page`: rows of 64 KiB of a binary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, Immutable)]
@@ -122,8 +134,9 @@ pub struct AddressSpace {
 const _: () = assert!(size_of::<RecordHead>() == 24);
 const _: () = assert!(size_of::<SampleRecord>() == 40 && offset_of!(SampleRecord, end) == 36);
 const _: () = assert!(offset_of!(SampleRecord, bridged) == 37);
+const _: () = assert!(offset_of!(SampleRecord, copied_words) == 38);
 const _: () = assert!(size_of::<ExitRecord>() == 32);
-const _: () = assert!(size_of::<Counters>() == 64);
+const _: () = assert!(size_of::<Counters>() == 72);
 const _: () = assert!(size_of::<UnwindPage>() == 8 && size_of::<UnwindTableEntry>() == 20);
 const _: () = assert!(size_of::<UnwindSpan>() == 32 && offset_of!(UnwindSpan, table) == 24);
 const _: () = assert!(size_of::<AddressSpace>() == 12);

@@ -21,6 +21,23 @@ use super::perf::Event;
 use super::skel::{SampleSkel, SampleSkelBuilder};
 use super::unwind_maps::{self, UnwindMaps};
 
+/// Whether a program at a tick in kernel code can get at the user's registers (`bpf_task_pt_regs`, kernel 5.15); `None`
+/// when it is not permitted to ask.
+pub fn shows_user_registers() -> Option<bool> {
+    use libbpf_rs::libbpf_sys::{
+        BPF_FUNC_task_pt_regs, BPF_PROG_TYPE_PERF_EVENT, libbpf_probe_bpf_helper,
+    };
+    // SAFETY: loads a program of two instructions and drops it again; no options are given.
+    let answer = unsafe {
+        libbpf_probe_bpf_helper(
+            BPF_PROG_TYPE_PERF_EVENT,
+            BPF_FUNC_task_pt_regs,
+            std::ptr::null(),
+        )
+    };
+    (answer >= 0).then_some(answer == 1)
+}
+
 /// Load-time constants of `bpf/sample.bpf.c`.
 #[derive(Clone, Debug)]
 pub struct BpfConfig {
@@ -208,6 +225,7 @@ impl BpfPrograms {
                 reads: sum.reads + one.reads,
                 cache_hits: sum.cache_hits + one.cache_hits,
                 cache_misses: sum.cache_misses + one.cache_misses,
+                copies: sum.copies + one.copies,
             }))
     }
 

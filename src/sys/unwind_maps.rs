@@ -12,7 +12,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, MapImpl, MapType};
 use nix::sys::mman::{self, ProtFlags, mmap, munmap};
 use zerocopy::IntoBytes;
 
-use super::abi::{AddressSpace, CHUNK_WORDS, MAX_TABLES, UnwindTableEntry};
+use super::abi::{AddressSpace, CHUNK_WORDS, END_TABLE_EVICTED, MAX_TABLES, UnwindTableEntry};
 use super::ring::page_bytes;
 
 /// Bytes of a chunk of the heap.
@@ -140,7 +140,12 @@ impl UnwindMaps {
         assert!(number < MAX_TABLES, "a number of a table");
         // The kernel rounds an array's values up to eight bytes.
         let offset = number as usize * size_of::<UnwindTableEntry>().next_multiple_of(8);
-        let empty = UnwindTableEntry { pages: 0, ..*entry };
+        // Until all is there, a look-up must find no table, rather than one without a rule.
+        let empty = UnwindTableEntry {
+            pages: 0,
+            without: END_TABLE_EVICTED,
+            ..*entry
+        };
         fence(Ordering::Release);
         self.tables.write(offset, empty.as_bytes());
         fence(Ordering::Release);

@@ -11,11 +11,13 @@ use object::{Endianness, Object, ObjectSection, ReadCache, elf};
 
 use crate::profile::{BuildId, ElfAddr, FileOffset, MappingKind};
 
+use super::framed::FramedFunctions;
+
 /// A section larger than this is not read: the largest `.eh_frame` known to us (Chromium) has about 30 MB.
 const MAX_SECTION_BYTES: u64 = 256 << 20;
 
 /// More sections that serve one purpose than this are not read.
-const MAX_OF_A_KIND: usize = 4;
+const MAX_OF_A_KIND: usize = 8;
 
 /// More program headers than this are not looked at.
 const MAX_SEGMENTS: usize = 1024;
@@ -56,8 +58,8 @@ pub struct UnwindSections {
     pub eh_frame_hdr: Option<Section>,
     pub debug_frame: Option<Section>,
     pub text: Option<(u64, u64)>,
-    /// Procedure linkage tables.
-    pub plt: Vec<Section>,
+    /// Procedure linkage tables, `.init` and `.fini`: code of known layouts that has no unwind information.
+    pub stubs: Vec<Section>,
 }
 
 /// A file that code was executed from.
@@ -73,6 +75,7 @@ pub struct Binary {
     /// Entry point; 0 where there is none.
     pub entry: ElfAddr,
     pub unwind: UnwindSections,
+    framed: FramedFunctions,
     /// Reading its debug information opens no file of its choosing: its link to separate debug information is a plain
     /// file name or absent, and it names no supplement. A name with a `/` would lead out of every folder it is looked up
     /// in, into files of the profiler's own root, and to a FIFO that blocks.
@@ -103,6 +106,7 @@ impl Binary {
             segments: Vec::new(),
             entry: ElfAddr(0),
             unwind: UnwindSections::default(),
+            framed: FramedFunctions::default(),
             debug_info_stays_within: true,
             problem,
         }
@@ -129,6 +133,7 @@ impl Binary {
                 segments: parsed.segments,
                 entry: ElfAddr(parsed.entry),
                 unwind: parsed.unwind,
+                framed: FramedFunctions::default(),
                 debug_info_stays_within: parsed.stays_within,
                 problem: None,
             },
@@ -154,6 +159,12 @@ impl Binary {
                 .wrapping_sub(segment.file_offset)
                 .wrapping_add(segment.vaddr),
         ))
+    }
+
+    /// Whether the function at an address without unwind information keeps a frame pointer.
+    pub fn keeps_frame_pointer(&self, addr: ElfAddr) -> bool {
+        let file = self.file.as_ref();
+        file.is_some_and(|file| self.framed.holds(file, &self.segments, addr))
     }
 
     /// The segment an address belongs to.
@@ -197,7 +208,7 @@ impl Parsed {
             eh_frame: sections(&elf, &[".eh_frame", ".bolt.org.eh_frame"]),
             eh_frame_hdr: section(&elf, ".eh_frame_hdr"),
             debug_frame: section(&elf, ".debug_frame"),
-            plt: sections(&elf, &[".plt", ".plt.got", ".plt.sec"]),
+            stubs: sections(&elf, &[".plt", ".plt.got", ".plt.sec", ".init", ".fini"]),
             text: elf
                 .section_by_name(".text")
                 .map(|s| (s.address(), s.address() + s.size())),

@@ -11,6 +11,7 @@ pub mod binary;
 pub mod capabilities;
 pub mod cgroup;
 pub mod doctor;
+mod framed;
 pub mod gauges;
 pub mod host;
 pub mod mappings;

@@ -4,7 +4,7 @@
 //! hand-written assembly), the frame pointer is followed if it is plausible, and the rules go on behind it. A walk counts
 //! as complete only when its outermost function is known to be a thread's first.
 
-use crate::profile::{FrameAddr, MappingKind, RuntimeAddr, StackEnd, Why};
+use crate::profile::{ElfAddr, FrameAddr, MappingKind, RuntimeAddr, StackEnd, Why};
 use crate::target::mappings::{MappedRegion, Mappings};
 
 use super::evaluate::{NoCaller, Registers, caller};
@@ -49,6 +49,8 @@ pub struct CopyUnwinder {
 struct Frame {
     registers: Registers,
     addr: FrameAddr,
+    /// Callers may have been skipped on the way here.
+    bridged: bool,
 }
 
 /// What a step found.
@@ -72,12 +74,16 @@ impl CopyUnwinder {
         let mut frame = Frame {
             registers: stack.registers,
             addr,
+            bridged: false,
         };
         let mut count = 0;
         loop {
             frames.push(frame.addr);
             count += 1;
             match self.step(mappings, stack, &frame) {
+                Step::End(StackEnd::Root) if frame.bridged => {
+                    return StackEnd::Truncated(Why::Bridged);
+                }
                 Step::End(end) => return end,
                 Step::Caller(_) if count >= MAX_FRAMES => {
                     return StackEnd::Truncated(Why::TooDeep);
@@ -99,8 +105,13 @@ impl CopyUnwinder {
             if elf_addr.is_some_and(|elf_addr| self.rows.is_root(&region.binary, elf_addr)) {
                 return Step::End(StackEnd::Root);
             }
+            let skips = skips_callers(region, elf_addr);
             return match by_frame_pointer(mappings, stack, &frame.registers) {
-                Some(caller) => Step::Caller(caller),
+                Some((registers, addr)) => Step::Caller(Frame {
+                    registers,
+                    addr,
+                    bridged: frame.bridged || skips,
+                }),
                 None => end(why_no_rules(region)),
             };
         };
@@ -115,8 +126,11 @@ impl CopyUnwinder {
             Err(NoCaller::Unreadable(_)) => return end(Why::UnreadableStack),
             Err(NoCaller::Uncomputable) => return end(Why::BadFrame),
         };
-        // A signal may have interrupted another stack; any other caller's frame is higher up.
-        let upwards = row.is_signal || caller.sp() > frame.registers.sp();
+        // A signal may have interrupted another stack; any other caller's frame is higher up. Only a leaf may have none
+        // at all: vfork keeps its return address in a register.
+        let (sp, caller_sp) = (frame.registers.sp(), caller.sp());
+        let is_leaf = matches!(frame.addr, FrameAddr::Exact(_));
+        let upwards = row.is_signal || caller_sp > sp || (is_leaf && caller_sp == sp);
         match caller.ip().map(RuntimeAddr) {
             Some(ip) if upwards => {
                 let addr = if row.is_signal {
@@ -130,6 +144,7 @@ impl CopyUnwinder {
                 Step::Caller(Frame {
                     registers: caller,
                     addr,
+                    bridged: frame.bridged,
                 })
             }
             _ => end(Why::BadFrame),
@@ -142,7 +157,7 @@ fn by_frame_pointer(
     mappings: &Mappings,
     stack: &StackCopy,
     registers: &Registers,
-) -> Option<Frame> {
+) -> Option<(Registers, FrameAddr)> {
     let (bp, sp) = (registers.bp()?, registers.sp()?);
     if bp < sp || bp % 8 != 0 {
         return None;
@@ -151,7 +166,14 @@ fn by_frame_pointer(
     let addr = FrameAddr::Return(RuntimeAddr(return_address));
     mappings.find(addr.lookup_addr())?;
     let registers = Registers::of_frame_pointer(bp, saved_bp, return_address);
-    Some(Frame { registers, addr })
+    Some((registers, addr))
+}
+
+/// Whether crossing code without rules by its frame pointer may skip callers. Code made at run time by convention has one.
+pub fn skips_callers(region: &MappedRegion, addr: Option<ElfAddr>) -> bool {
+    let binary = &region.binary;
+    binary.kind != MappingKind::Anonymous
+        && !addr.is_some_and(|addr| binary.keeps_frame_pointer(addr))
 }
 
 fn why_no_rules(region: &MappedRegion) -> Why {

@@ -12,7 +12,6 @@
 mod cfi;
 mod copy;
 mod evaluate;
-mod heap;
 pub mod row;
 mod rows;
 pub mod table;
@@ -21,9 +20,9 @@ mod upload;
 pub mod walk;
 
 pub use cfi::{Gap, Gaps};
-pub use copy::{CopyUnwinder, StackCopy};
+pub use copy::{CopyUnwinder, StackCopy, skips_callers};
 pub use evaluate::{REGISTER_COUNT, Registers};
 pub use rows::Rows;
 pub use table::UnwindTable;
 pub use tables::Tables;
-pub use upload::{Eviction, UploadFigures, Uploader};
+pub use upload::{Eviction, NotUploaded, UploadFigures, Uploader};

@@ -31,6 +31,8 @@ pub enum CfaKind {
     Signal = 8,
     /// Another register of the leaf frame + offset; `aux` is its DWARF number.
     LeafRegister = 9,
+    /// There is a rule, of no kind that is compiled: whoever has a copy of the stack can evaluate it.
+    Unsupported = 10,
 }
 
 /// What the caller's RBP is. The numbers are those of `enum rbp_kind` in `bpf/abi.h`.
@@ -77,6 +79,9 @@ impl Rule {
     pub const NONE: Rule = Rule::without_offsets(CfaKind::NoRule);
     /// A thread's first function.
     pub const ROOT: Rule = Rule::without_offsets(CfaKind::Root);
+
+    /// See [`CfaKind::Unsupported`].
+    pub const UNSUPPORTED: Rule = Rule::without_offsets(CfaKind::Unsupported);
 
     const fn without_offsets(cfa: CfaKind) -> Rule {
         Rule {

@@ -13,7 +13,10 @@ use gimli::{
 };
 
 use crate::profile::ElfAddr;
-use crate::target::binary::Binary;
+use crate::target::binary::{Binary, Section};
+
+use super::cfi::stubs;
+use super::row::CfaKind;
 
 /// An entry point without unwind information sets up a few registers and calls: it is no longer than this.
 const ENTRY_BYTES: u64 = 64;
@@ -84,7 +87,10 @@ impl Rows {
         let indices = &mut self.indices;
         self.by_addr
             .entry((binary.ix, addr))
-            .or_insert_with(|| look_up(binary, addr, indices).map(Rc::new))
+            .or_insert_with(|| {
+                let row = look_up(binary, addr, indices);
+                row.or_else(|| stub_row(binary, addr)).map(Rc::new)
+            })
             .clone()
     }
 
@@ -139,6 +145,35 @@ fn look_up(binary: &Binary, addr: ElfAddr, indices: &mut HashMap<u32, FdeIndex>)
             row_at(&debug_frame, &bases, found.offset, addr)
         }
     }
+}
+
+/// The row in a section of known layout.
+fn stub_row(binary: &Binary, addr: ElfAddr) -> Option<Row> {
+    let holds = |section: &&Section| {
+        let offset = addr.0.checked_sub(section.vaddr);
+        offset.is_some_and(|offset| offset < section.bytes.len() as u64)
+    };
+    let rows = stubs::rows(binary.unwind.stubs.iter().find(holds)?);
+    let (_, rule) = *rows.iter().rfind(|(start, _)| *start <= addr.0)?;
+    let cfa_offset = match rule.cfa {
+        CfaKind::Rsp => i64::from(rule.full_cfa_offset()),
+        CfaKind::Plt if addr.0 & 15 >= rule.cfa_offset as u64 => 16,
+        CfaKind::Plt => 8,
+        _ => return None,
+    };
+    Some(Row {
+        cfa: Cfa::Register {
+            number: X86_64::RSP.0,
+            offset: cfa_offset,
+        },
+        registers: vec![(X86_64::RA.0, Value::At(-8))],
+        is_signal: false,
+        encoding: Encoding {
+            address_size: 8,
+            format: gimli::Format::Dwarf32,
+            version: 1,
+        },
+    })
 }
 
 fn row_at<'a, S: UnwindSection<Slice<'a>>>(

@@ -190,7 +190,7 @@ fn saved_bp(state: &State, slot: u64, memory: &impl StackMemory) -> Result<Optio
 fn cfa(state: &State, rule: Rule, memory: &impl StackMemory) -> Result<u64, Why> {
     let read = |addr| memory.read(addr).map_err(why_unread);
     let from = |register: Option<u64>| {
-        let register = register.ok_or(Why::BadFrame)?;
+        let register = register.ok_or(Why::UnsupportedRule)?;
         Ok(register.wrapping_add_signed(i64::from(rule.full_cfa_offset())))
     };
     let general = |number: usize| state.general.and_then(|all| all.get(number).copied());
@@ -209,6 +209,7 @@ fn cfa(state: &State, rule: Rule, memory: &impl StackMemory) -> Result<u64, Why>
             let pushed = ip & 15 >= u64::from(rule.cfa_offset as u16);
             Ok(state.sp.wrapping_add(if pushed { 16 } else { 8 }))
         }
+        CfaKind::Unsupported => Err(Why::UnsupportedRule),
         CfaKind::NoRule | CfaKind::Root | CfaKind::Signal => Err(Why::BadFrame),
     }
 }

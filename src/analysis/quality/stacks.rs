@@ -73,7 +73,7 @@ fn remedy(module: &str, reason: &str) -> String {
             "nothing to do: exiting threads and 32-bit code have no registers to start from".to_owned()
         }
         Some(Why::NotStated) => "record with perfprof".to_owned(),
-        Some(Why::UnreadableStack | Why::BadFrame) | None => {
+        Some(Why::UnreadableStack | Why::BadFrame | Why::UnsupportedRule) | None => {
             format!("try another `--unwind` method on `{module}`")
         }
     }

@@ -124,9 +124,9 @@ pub(super) fn rule_of(columns: &Columns, section: &[u8], gaps: &mut Gaps) -> Rul
     }
     let cfa = cfa_of(columns, section).unwrap_or_else(|gap| {
         gaps.add(gap, 1);
-        Rule::NONE
+        Rule::UNSUPPORTED
     });
-    if cfa == Rule::NONE {
+    if cfa == Rule::UNSUPPORTED {
         return cfa;
     }
     let (rbp, offset) = rbp_of(columns, section).unwrap_or_else(|gap| {

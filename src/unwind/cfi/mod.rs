@@ -9,8 +9,8 @@
 //! what C++ exceptions are unwound by. What `.debug_frame` says counts only where `.eh_frame` says nothing.
 
 mod express;
-mod plt;
 mod program;
+pub(super) mod stubs;
 
 use std::collections::HashMap;
 
@@ -36,8 +36,8 @@ const MAX_COMMON: usize = 1 << 18;
 /// A common entry is about 20 bytes long. Those of a hostile file could overlap, and each be as long as the file.
 const MAX_COMMON_BYTES: u32 = 4096;
 
-/// The source of a procedure linkage table, whose offset is its position among them.
-const LINKAGE_TABLE: u32 = u32::MAX;
+/// The source of a section of known layout, whose offset is its position among them.
+const STUBS: u32 = u32::MAX;
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
@@ -93,7 +93,7 @@ pub(super) fn compile(binary: &Binary, sink: &mut impl RowSink) -> (usize, Gaps)
     keep_uncovered(&mut extents, of_eh_frames);
     sort(&mut extents);
     let functions = extents.len();
-    extents.extend(linkage_tables(unwind, &binary.segments));
+    extents.extend(stubs_of(unwind, &binary.segments));
     keep_uncovered(&mut extents, functions);
     sort(&mut extents);
     let mut program = Program::new(Factors::default(), Columns::default());
@@ -103,7 +103,7 @@ pub(super) fn compile(binary: &Binary, sink: &mut impl RowSink) -> (usize, Gaps)
         let source = extent.source as usize;
         let mut rows = |addr, rule| sink.set(addr, rule);
         let has_room = match source.checked_sub(eh_frames.len()) {
-            _ if extent.source == LINKAGE_TABLE => plt::rows(&unwind.plt[extent.offset])
+            _ if extent.source == STUBS => stubs::rows(&unwind.stubs[extent.offset])
                 .into_iter()
                 .take_while(|(addr, _)| *addr < end)
                 .all(|(addr, rule)| rows(addr, rule)),
@@ -119,15 +119,15 @@ pub(super) fn compile(binary: &Binary, sink: &mut impl RowSink) -> (usize, Gaps)
 }
 
 /// The extents of procedure linkage tables.
-fn linkage_tables(unwind: &UnwindSections, segments: &[Segment]) -> impl Iterator<Item = Extent> {
-    unwind.plt.iter().enumerate().filter_map(|(ix, section)| {
+fn stubs_of(unwind: &UnwindSections, segments: &[Segment]) -> impl Iterator<Item = Extent> {
+    unwind.stubs.iter().enumerate().filter_map(|(ix, section)| {
         let start = section.vaddr;
         let end = start.checked_add(section.bytes.len() as u64)?;
         let is_code = segments.iter().any(|segment| holds(segment, start, end));
         is_code.then_some(Extent {
             start,
             end,
-            source: LINKAGE_TABLE,
+            source: STUBS,
             offset: ix,
         })
     })

@@ -49,7 +49,7 @@ pub(super) fn by_rule(rule: Rule, pc: u64) -> Caller {
         |number: u16| register(number, pc).wrapping_add_signed(i64::from(rule.full_cfa_offset()));
     let (rsp, rbp) = (register(7, pc), register(6, pc));
     let cfa = match rule.cfa {
-        CfaKind::NoRule => return Caller::None,
+        CfaKind::NoRule | CfaKind::Unsupported => return Caller::None,
         CfaKind::Root => return Caller::Root,
         CfaKind::Rsp => from(7),
         CfaKind::Rbp => from(6),

@@ -53,8 +53,8 @@ fn is_code(segment: &Segment, addr: u64) -> bool {
 }
 
 /// Procedure linkage tables have rules also where the file says none.
-fn is_linkage_table(binary: &Binary, addr: u64) -> bool {
-    let mut tables = binary.unwind.plt.iter();
+fn is_stub(binary: &Binary, addr: u64) -> bool {
+    let mut tables = binary.unwind.stubs.iter();
     tables.any(|table| (table.vaddr..table.vaddr + table.bytes.len() as u64).contains(&addr))
 }
 
@@ -103,7 +103,7 @@ fn compare(binary: &Binary, table: &UnwindTable, step: usize) -> Compared {
             }
         }
         for pc in (end..next.min(end + GAP_BYTES)).step_by(step) {
-            if is_linkage_table(binary, pc) {
+            if is_stub(binary, pc) {
                 continue;
             }
             found.between += 1;
@@ -111,7 +111,7 @@ fn compare(binary: &Binary, table: &UnwindTable, step: usize) -> Compared {
         }
     }
     let first = extents.first().map_or(0, |extent| extent.0);
-    for pc in first.saturating_sub(GAP_BYTES)..first {
+    for pc in (first.saturating_sub(GAP_BYTES)..first).filter(|pc| !is_stub(binary, *pc)) {
         assert_eq!(table.look_up(ElfAddr(pc)), Rule::NONE, "{pc:#x}");
     }
     found

@@ -19,7 +19,8 @@ pub(super) struct Heap {
     /// Length by beginning; neighbours within a chunk are one.
     free: BTreeMap<u32, u32>,
     chunks: u32,
-    given_back: Vec<Place>,
+    /// With the time it was given back, nanoseconds.
+    given_back: Vec<(u64, Place)>,
     used_words: u64,
 }
 
@@ -36,16 +37,23 @@ impl Heap {
     }
 
     /// To be free once no program can be reading it any more.
-    pub fn give_back(&mut self, place: Place) {
+    pub fn give_back(&mut self, place: Place, now_ns: u64) {
         self.used_words -= u64::from(place.words);
-        self.given_back.push(place);
+        self.given_back.push((now_ns, place));
     }
 
-    /// What was given back before is free from now on.
-    pub fn settle(&mut self) {
-        for place in std::mem::take(&mut self.given_back) {
+    /// What was given back by then is free from now on.
+    pub fn settle(&mut self, then_ns: u64) {
+        let by_then = |(given_ns, _): &mut (u64, Place)| *given_ns <= then_ns;
+        let settled: Vec<_> = self.given_back.extract_if(.., by_then).collect();
+        for (_, place) in settled {
             self.set_free(place);
         }
+    }
+
+    /// Whether something was given back that is not free yet.
+    pub fn is_waiting(&self) -> bool {
+        !self.given_back.is_empty()
     }
 
     /// A chunk more.
@@ -100,10 +108,13 @@ mod tests {
             }
         }
         assert_eq!(heap.take(CHUNK_WORDS), None);
-        places.iter().for_each(|place| heap.give_back(*place));
+        places.iter().for_each(|place| heap.give_back(*place, 7));
         assert_eq!(heap.used_bytes(), 0);
         assert_eq!(heap.take(CHUNK_WORDS), None, "not before it has settled");
-        heap.settle();
+        heap.settle(6);
+        assert!(heap.is_waiting() && heap.take(CHUNK_WORDS).is_none());
+        heap.settle(7);
+        assert!(!heap.is_waiting());
         assert!(heap.take(CHUNK_WORDS).is_some());
         assert!(heap.take(CHUNK_WORDS).is_some());
         assert_eq!(heap.take(1), None);

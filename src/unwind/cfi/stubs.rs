@@ -1,7 +1,7 @@
-//! Rules for procedure linkage tables that have none: lld and mold write no call frame information for them.
+//! Rules for code of known layouts that has none: procedure linkage tables, for which lld and mold write no call frame
+//! information, and the functions that C libraries put together from pieces in `.init` and `.fini`.
 //!
-//! In: the bytes of the section, which tell the few layouts apart. Out: rows. An entry jumps on, and in a lazily bound
-//! table pushes a number before it does; the first entry of such a table pushes once more. Any other layout has no rule.
+//! In: the bytes of the section, which tell the few layouts apart. Out: rows. Any other layout has no rule.
 
 use crate::target::binary::Section;
 use crate::unwind::row::{CfaKind, Rule};
@@ -18,8 +18,39 @@ const JUMP: &[u8] = &[0xff, 0x25];
 const ENDBR64: &[u8] = &[0xf3, 0x0f, 0x1e, 0xfa];
 const BND: u8 = 0xf2;
 
+/// `sub $8,%rsp`, with which `_init` and `_fini` begin, and `add $8,%rsp; ret`, with which they end.
+/// Source: glibc, `sysdeps/x86_64/crti.S` and `crtn.S`.
+const MAKE_ROOM: &[u8] = &[0x48, 0x83, 0xec, 0x08];
+const LEAVE: &[u8] = &[0x48, 0x83, 0xc4, 0x08, 0xc3];
+
 /// Addresses and rules, in ascending order, from the section's start on.
-pub(super) fn rows(section: &Section) -> Vec<(u64, Rule)> {
+pub(in crate::unwind) fn rows(section: &Section) -> Vec<(u64, Rule)> {
+    let pieced_together = pieced_together(section);
+    if !pieced_together.is_empty() {
+        return pieced_together;
+    }
+    linkage_table(section)
+}
+
+/// `_init` or `_fini`: pieces of several files, between the first file's beginning and the last one's end.
+fn pieced_together(section: &Section) -> Vec<(u64, Rule)> {
+    let bytes = &section.bytes;
+    let begins = if bytes.starts_with(ENDBR64) { 4 } else { 0 };
+    if !bytes[begins..].starts_with(MAKE_ROOM) || !bytes.ends_with(LEAVE) {
+        return Vec::new();
+    }
+    let last = bytes.len() - 1;
+    [(0, 8), (begins + MAKE_ROOM.len(), 16), (last, 8)]
+        .map(|(offset, above_rsp)| {
+            let rule = Rule::from_register(CfaKind::Rsp, above_rsp);
+            (section.vaddr.wrapping_add(offset as u64), rule)
+        })
+        .into()
+}
+
+/// An entry jumps on, and in a lazily bound table pushes a number before it does; the first entry of such a table pushes
+/// once more.
+fn linkage_table(section: &Section) -> Vec<(u64, Rule)> {
     let above_rsp = |bytes| Rule::from_register(CfaKind::Rsp, bytes);
     let at = |offset: u64| section.vaddr.wrapping_add(offset);
     if jumps(&section.bytes) {
@@ -70,6 +101,30 @@ mod tests {
             vaddr: 0x1000,
             bytes: bytes.into(),
         })
+    }
+
+    #[test]
+    fn a_function_pieced_together_has_a_word_between_its_beginning_and_its_end() {
+        let rows_of = |code: &[u8]| {
+            let section = Section {
+                vaddr: 0x1000,
+                bytes: code.into(),
+            };
+            rows(&section)
+        };
+        let above_rsp = |bytes| Rule::from_register(CfaKind::Rsp, bytes);
+        let body = [MAKE_ROOM, &[0xff, 0xd0], LEAVE].concat();
+        assert_eq!(
+            rows_of(&body),
+            [
+                (0x1000, above_rsp(8)),
+                (0x1004, above_rsp(16)),
+                (0x100a, above_rsp(8))
+            ]
+        );
+        assert_eq!(rows_of(&[ENDBR64, &body].concat())[1].0, 0x1008);
+        assert!(rows_of(&[MAKE_ROOM, &[0xc3]].concat()).is_empty());
+        assert!(rows_of(LEAVE).is_empty() && rows_of(ENDBR64).is_empty());
     }
 
     #[test]
