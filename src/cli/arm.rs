@@ -8,29 +8,30 @@ use super::words;
 use crate::sampling::{
     BpfSampler, PerfSampler, Sampler, SamplingError, SamplingPlan, Scope, load_filter,
 };
-use crate::sys::bpf::take_messages;
+use crate::sys::bpf::{shows_user_registers, take_messages};
+use crate::sys::perf::StackSource;
 use crate::target::host::Host;
 
-/// Arms the sampler of the plan. What was used instead is put into the plan, with the reason.
+/// Arms the sampler of the plan. What was used instead is put into the plans, with the reason.
 pub(super) fn arm(
     plan: &mut RecordPlan,
-    sampling: &SamplingPlan,
+    sampling: &mut SamplingPlan,
     host: &Host,
     log: &Log,
 ) -> Result<Box<dyn Sampler>, Failure> {
     if plan.sampler.what == SamplerKind::Bpf {
-        match BpfSampler::arm(sampling) {
+        let problem = match arm_bpf(plan, sampling) {
             Ok(sampler) => return Ok(Box::new(sampler)),
             Err(error) if plan.sampler_insisted => return Err(words::sampling_failed(error, host)),
-            Err(error) => {
-                log.detail(format!("the bpf sampler cannot be used: {error}"));
-                log.detail(take_messages());
-                let why = format!("the bpf sampler cannot be used: {error}");
-                plan.sampler = Chosen {
-                    what: SamplerKind::Perf,
-                    why,
-                };
-            }
+            Err(error) => error,
+        };
+        log.detail(format!("the bpf sampler cannot be used: {problem}"));
+        log.detail(take_messages());
+        let why = format!("the bpf sampler cannot be used: {problem}");
+        plan.sampler = Chosen::new(SamplerKind::Perf, why);
+        if let StackSource::Tables { .. } = sampling.stack {
+            sampling.stack = plan.second_best;
+            plan.stack = Chosen::new(plan.second_best, "dwarf needs the bpf sampler");
         }
     }
     match arm_perf(sampling, log) {
@@ -48,6 +49,16 @@ pub(super) fn arm(
         }
         Err(error) => Err(words::sampling_failed(error, host)),
     }
+}
+
+/// A kernel that hides the user's registers from a tick in kernel code gives no user stack there: stack copies then know
+/// more, and are taken unless somebody insists.
+fn arm_bpf(plan: &RecordPlan, sampling: &SamplingPlan) -> Result<BpfSampler, SamplingError> {
+    let by_tables = matches!(sampling.stack, StackSource::Tables { .. });
+    if by_tables && !plan.sampler_insisted && shows_user_registers() == Some(false) {
+        return Err(SamplingError::NoUserRegisters);
+    }
+    BpfSampler::arm(sampling)
 }
 
 /// With a filter where both BPF and events of whole CPUs are permitted.

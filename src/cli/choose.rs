@@ -14,7 +14,7 @@ pub(super) struct Chosen<T> {
 }
 
 impl<T> Chosen<T> {
-    fn new(what: T, why: impl Into<String>) -> Chosen<T> {
+    pub(super) fn new(what: T, why: impl Into<String>) -> Chosen<T> {
         Chosen {
             what,
             why: why.into(),
@@ -50,15 +50,20 @@ pub(super) fn event(asked: EventArg, kernel: bool) -> Result<Chosen<Trigger>, Fa
     }
 }
 
+/// Stack copies of the size asked for: what serves where a BPF program cannot walk.
+pub(super) fn copied(args: &SamplingArgs) -> StackSource {
+    StackSource::Copy {
+        bytes: args.stack_bytes & !7,
+    }
+}
+
 /// Sampler and unwinder together, because not every pair exists.
 pub(super) fn sampler(
     args: &SamplingArgs,
 ) -> Result<(Chosen<SamplerKind>, Chosen<StackSource>), Failure> {
     use SamplerKind::{Bpf, Perf};
     let asked = |what: &str| format!("asked for by {what}");
-    let copy = StackSource::Copy {
-        bytes: args.stack_bytes & !7,
-    };
+    let copy = copied(args);
     let fp = StackSource::CallChain;
     let tables = StackSource::Tables {
         budget_bytes: u64::from(args.unwind_memory) << 20,
@@ -88,8 +93,8 @@ pub(super) fn sampler(
             .hint("leave one of the two out"));
         }
         (SamplerArg::Auto, UnwindArg::Auto) => (
-            Chosen::new(Perf, "dwarf-copy needs it"),
-            Chosen::new(copy, complete),
+            Chosen::new(Bpf, "dwarf needs it"),
+            Chosen::new(tables, complete),
         ),
         (SamplerArg::Perf, UnwindArg::Auto) => (
             Chosen::new(Perf, asked("--sampler")),

@@ -125,6 +125,8 @@ pub(super) struct RecordPlan {
     /// It was named on the command line, or is the only one for what was, so no other may stand in.
     pub sampler_insisted: bool,
     pub stack: Chosen<StackSource>,
+    /// Instead of tables, where the bpf sampler cannot be used.
+    pub second_best: StackSource,
     pub frequency_hz: u32,
     pub kernel: bool,
     pub duration: Option<Duration>,
@@ -167,6 +169,7 @@ impl RecordPlan {
             sampler_insisted: args.sampling.sampler != SamplerArg::Auto
                 || args.sampling.unwind == UnwindArg::Dwarf,
             stack,
+            second_best: choose::copied(&args.sampling),
             frequency_hz: args.sampling.frequency,
             kernel,
             duration: args.sampling.duration.map(Duration::from_secs_f64),

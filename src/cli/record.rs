@@ -37,15 +37,15 @@ pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
 
     let held = hold_command(&plan.target)?;
     raise_open_files();
-    let sampling = sampling_plan(&plan, &host, held.as_ref().map(HeldChild::pid));
-    let mut sampler = arm(&mut plan, &sampling, &host, log)?;
-    log.info(words::begins(&plan, &sampling));
+    let mut sampling = sampling_plan(&plan, &host, held.as_ref().map(HeldChild::pid));
+    let mut sampler = arm(&mut plan, &mut sampling, &host, log)?;
     let mut watch = Watch::new(&sampling, log);
     let mut child = None;
     let recorded = RecordingLoop::new(&sampling, plan.duration, stop)
         .run(
             &mut *sampler,
             || {
+                log.info(words::begins(&plan, &sampling));
                 child = held.map(HeldChild::release).transpose()?;
                 Ok(())
             },

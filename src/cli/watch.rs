@@ -39,7 +39,10 @@ impl<'a> Watch<'a> {
             last_read_ns: None,
             next_log_ns: LOG_EVERY_NS,
             own_at_start: OwnUsage::now(),
-            knows_complete: matches!(sampling.stack, StackSource::Copy { .. }),
+            knows_complete: matches!(
+                sampling.stack,
+                StackSource::Copy { .. } | StackSource::Tables { .. }
+            ),
         }
     }
 
