@@ -11,5 +11,6 @@ mod postgres;
 mod report;
 mod sandbox;
 mod support;
+mod table_memory;
 mod unwind_tables;
 mod workloads;

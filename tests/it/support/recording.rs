@@ -20,10 +20,6 @@ use super::proc::{wait_for_cpu, wait_until};
 /// machine may be shared.
 const DEADLINE: Duration = Duration::from_secs(180);
 
-/// Looks, 10 ms apart, at an unchanged number of perf events that make a recorder armed. Opening them all is not one
-/// step: a thread made meanwhile may be inherited by some of them only.
-const STEADY_LOOKS: u32 = 20;
-
 /// The exit codes of all commands.
 pub(crate) mod exit {
     pub(crate) const SUCCESS: i32 = 0;
@@ -144,22 +140,12 @@ impl Running {
         self.child.id()
     }
 
-    /// Waits until the recorder holds perf events and opens no more, which is when it sees its target: the number must
-    /// stay the same for [`STEADY_LOOKS`] looks.
+    /// Waits until the recorder says that ticks are being taken.
     pub(crate) fn wait_until_armed(&mut self) {
-        let fds = format!("/proc/{}/fd", self.pid());
-        let child = &mut self.child;
-        let (mut before, mut steady) = (0, 0);
-        wait_until("the recorder opens perf events", DEADLINE, || {
-            let now = perf_events_held(&fds);
-            steady = if now > 0 && now == before {
-                steady + 1
-            } else {
-                0
-            };
-            before = now;
-            let ended = child.try_wait().expect("a child can be waited for");
-            ended.is_some() || steady >= STEADY_LOOKS
+        let log = self.folder.path().join("stderr");
+        wait_until("the recorder begins", DEADLINE, || {
+            let said = fs::read_to_string(&log).expect("the log can be read");
+            said.contains("recording ") || self.has_ended()
         });
     }
 
@@ -196,14 +182,6 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn perf_events_held(fds: &str) -> usize {
-    let entries = fs::read_dir(fds).into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| fs::read_link(entry.path()).ok())
-        .filter(|link| link.to_string_lossy().contains("[perf_event]"))
-        .count()
 }
 
 /// A recording that has ended.
