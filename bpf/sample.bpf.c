@@ -125,34 +125,6 @@ static __always_inline __u64 wakeup_flag(void)
 	return waiting >= wakeup_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
-/* Selectors of 64-bit user code: __USER_CS in arch/x86/include/asm/segment.h. 32-bit code has another. */
-#define USER_CS 0x33
-
-/* Takes the registers by which the leaf frame is unwound; those of `regs` can be any struct of uapi names. */
-#define TAKE_REGISTERS(w, regs)                  \
-	do {                                     \
-		(w)->ip = (regs)->rip;           \
-		(w)->sp = (regs)->rsp;           \
-		(w)->bp = (regs)->rbp;           \
-		(w)->leaf_ip = (regs)->rip;      \
-		(w)->leaf[0] = (regs)->rax;      \
-		(w)->leaf[1] = (regs)->rdx;      \
-		(w)->leaf[2] = (regs)->rcx;      \
-		(w)->leaf[3] = (regs)->rbx;      \
-		(w)->leaf[4] = (regs)->rsi;      \
-		(w)->leaf[5] = (regs)->rdi;      \
-		(w)->leaf[6] = (regs)->rbp;      \
-		(w)->leaf[7] = (regs)->rsp;      \
-		(w)->leaf[8] = (regs)->r8;       \
-		(w)->leaf[9] = (regs)->r9;       \
-		(w)->leaf[10] = (regs)->r10;     \
-		(w)->leaf[11] = (regs)->r11;     \
-		(w)->leaf[12] = (regs)->r12;     \
-		(w)->leaf[13] = (regs)->r13;     \
-		(w)->leaf[14] = (regs)->r14;     \
-		(w)->leaf[15] = (regs)->r15;     \
-	} while (0)
-
 /* The registers user code had, also when the tick hit the kernel on its behalf. */
 static __always_inline bool take_user_registers(struct bpf_perf_event_data *ctx, struct walker *w)
 {

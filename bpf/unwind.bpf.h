@@ -16,6 +16,7 @@
 
 #include "kernel.h"
 #include "abi.h"
+#include "x86_64.h"
 
 /* Room for MAX_KERNEL_FRAMES + MAX_USER_FRAMES, rounded up to a power of two so that a masked count always fits. */
 #define RECORD_FRAMES 1024
@@ -28,17 +29,10 @@
 /* Remembered rules per CPU: 64 KiB, most of a second-level cache is left to the target. */
 #define CACHE_BITS 12
 #define CACHE_SLOTS (1u << CACHE_BITS)
-/* User addresses end here unless a process asks for more (5-level page tables, by hint only). */
-#define USER_BITS 47
 /* The lowest page is never mapped (vm.mmap_min_addr). */
 #define LOWEST_ADDRESS 4096
-#define USER_PAGE_BYTES 4096
 /* Steps of a search: a page has at most 2^16 rows. */
 #define SEARCH_STEPS 17
-/* Registers of the leaf frame by DWARF number (psABI, figure 3.36): rax rdx rcx rbx rsi rdi rbp rsp r8 to r15. */
-#define LEAF_REGISTERS 16
-#define DWARF_RSP 7
-#define DWARF_R10 10
 
 struct remembered {
 	__u64 key;
@@ -348,14 +342,6 @@ static __always_inline int push(struct walker *w, __u64 ra, __u64 ip, __u64 sp, 
 	return CONTINUE;
 }
 
-/* Instructions around the life of a frame: push %rbp; mov %rsp,%rbp (both encodings); ret; ret n; endbr64. */
-#define CODE_PUSH_RBP 0x55
-#define CODE_MOV_RBP 0xe58948
-#define CODE_MOV_RBP_TOO 0xec8b48
-#define CODE_RET 0xc3
-#define CODE_RET_N 0xc2
-#define CODE_ENDBR64 0xfa1e0ff3
-
 /*
  * The leaf stands before its frame was made or after it was given up, by the instruction it stands at: the return address
  * is on top of the stack, or just below the caller's RBP. Then `sp` is the caller's, and w->bp, too.
@@ -403,11 +389,6 @@ static __always_inline int bridge(struct walker *w, __u8 why)
 		return end_walk(w, why);
 	return push(w, ra, ra - 1, bp + 16, saved);
 }
-
-/* Offsets in struct ucontext of the kernel (arch/x86/include/uapi/asm/ucontext.h, struct sigcontext_64). */
-#define UCONTEXT_RBP 120
-#define UCONTEXT_RSP 160
-#define UCONTEXT_RIP 168
 
 /* A signal handler's caller: all registers stand in the context the kernel saved. */
 static __always_inline int leave_signal(struct walker *w, __s64 offset)

@@ -5,6 +5,7 @@
 //! privileges, and gives the same bytes for the same profile. Neither side imports the other; `cli` joins them.
 
 // The recording side: from the timer to named frames.
+pub mod arch;
 pub mod recorder;
 pub mod sampling;
 pub mod symbolize;

@@ -6,12 +6,13 @@
 use perf_event_open_sys::bindings as b;
 use zerocopy::FromBytes;
 
+use crate::arch;
 use crate::profile::{BuildId, FileOffset, RuntimeAddr, StackEnd, Why};
 use crate::sys::abi::{self, ExitRecord, RecordHead, SampleRecord};
 use crate::sys::ring::RecordHeader;
 use crate::target::mappings::{Region, device_number};
 
-use crate::unwind::{REGISTER_COUNT, Registers};
+use crate::unwind::Registers;
 
 use super::event::{CopiedStack, Event, RawSample, Timed, UserStack};
 
@@ -167,10 +168,6 @@ fn call_chain(fields: &mut Fields) -> Option<(Vec<RuntimeAddr>, UserStack)> {
     ))
 }
 
-/// DWARF numbers of the registers in the order of `sys::perf::USER_REGS`: AX, BX, CX, DX, SI, DI, BP, SP, IP, R8 to R15.
-const REGISTER_ORDER: [usize; REGISTER_COUNT] =
-    [0, 3, 2, 1, 4, 5, 6, 7, 16, 8, 9, 10, 11, 12, 13, 14, 15];
-
 /// The kernel writes this for registers that a system call did not save.
 const NOT_SAVED: u64 = u64::MAX;
 
@@ -179,7 +176,7 @@ fn stack_copy(fields: &mut Fields) -> Option<UserStack> {
     let registers_abi = u32::try_from(fields.u64()?).ok()?;
     let mut registers = Registers::default();
     if registers_abi != b::PERF_SAMPLE_REGS_ABI_NONE {
-        for number in REGISTER_ORDER {
+        for number in arch::PERF_REGISTER_ORDER {
             registers.set(
                 number,
                 Some(fields.u64()?).filter(|value| *value != NOT_SAVED),
@@ -395,7 +392,7 @@ mod tests {
     #[test]
     fn a_stack_copy_keeps_only_what_the_kernel_filled() {
         let mut body = vec![7, 0, 1, 2, 3, 1, 0, 2];
-        body.extend((0..REGISTER_COUNT as u64).map(|ix| 0x100 + ix));
+        body.extend((0..arch::REGISTER_COUNT as u64).map(|ix| 0x100 + ix));
         body.extend([16, 111, 222, 8]);
         let record = perf_record(header(b::PERF_RECORD_SAMPLE, 0), &words(&body), true);
         let Some(Record::Event { timed, .. }) = record else {

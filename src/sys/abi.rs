@@ -50,7 +50,7 @@ pub struct SampleRecord {
 }
 
 /// Registers before a copied stack, by DWARF number.
-pub const COPY_REGISTERS: usize = 17;
+pub const COPY_REGISTERS: u16 = 17;
 /// What is copied of a stack at most, in words.
 pub const MAX_COPIED_WORDS: u16 = 8 * 4096 / 8;
 

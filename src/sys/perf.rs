@@ -9,11 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use perf_event_open_sys as pe;
 use perf_event_open_sys::bindings as b;
 
-/// Registers copied with a user stack, as a mask of `PERF_REG_X86_*` bits: AX, BX, CX, DX, SI, DI, BP, SP, IP, and R8
-/// to R15. The values arrive in order of bit number.
-///
-/// Source: `arch/x86/include/uapi/asm/perf_regs.h`.
-pub const USER_REGS: u64 = 0x1ff | 0xff << 16;
+use crate::arch;
 
 /// What makes the event tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +129,7 @@ impl EventSpec {
                 content |=
                     b::PERF_SAMPLE_CALLCHAIN | b::PERF_SAMPLE_REGS_USER | b::PERF_SAMPLE_STACK_USER;
                 attr.set_exclude_callchain_user(1);
-                attr.sample_regs_user = USER_REGS;
+                attr.sample_regs_user = arch::PERF_REGISTERS;
                 attr.sample_stack_user = bytes;
             }
         }

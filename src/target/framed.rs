@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use object::read::elf::ElfFile64;
 use object::{Endianness, Object, ObjectSymbol, ReadCache, SymbolKind};
 
+use crate::arch::{ENDBR64, PROLOGUES};
 use crate::profile::ElfAddr;
 
 use super::binary::Segment;
@@ -18,10 +19,6 @@ use super::binary::Segment;
 /// More symbols than this are not listed: Chromium has about a million.
 const MAX_SYMBOLS: usize = 4 << 20;
 
-/// `endbr64`, which may come first.
-const ENDBR64: &[u8] = &[0xf3, 0x0f, 0x1e, 0xfa];
-/// `push %rbp; mov %rsp,%rbp`, in the two encodings of the second.
-const PROLOGUES: [&[u8]; 2] = [&[0x55, 0x48, 0x89, 0xe5], &[0x55, 0x48, 0x8b, 0xec]];
 /// V8's built-in functions: each has a frame, or runs in the frame of the one that jumped to it.
 /// Source: V8, `src/codegen/x64/macro-assembler-x64.h`, `EnterFrame`.
 const V8_BUILTIN: &[u8] = b"Builtins_";

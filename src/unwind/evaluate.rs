@@ -8,16 +8,9 @@ use gimli::{
     EndianSlice, Evaluation, EvaluationResult, LittleEndian, Location, Value as GimliValue,
 };
 
-use super::rows::{Cfa, Row, Value};
+use crate::arch::{CALLEE_SAVED, RBP, REGISTER_COUNT, RIP, RSP};
 
-/// rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8 to r15, rip: System V x86-64 psABI, DWARF register numbers.
-pub const REGISTER_COUNT: usize = 17;
-const RBX: usize = 3;
-const RBP: usize = 6;
-const RSP: usize = 7;
-const RIP: usize = 16;
-/// What a function must leave as it found it: System V x86-64 psABI §3.2.1.
-const CALLEE_SAVED: [usize; 6] = [RBX, RBP, 12, 13, 14, 15];
+use super::rows::{Cfa, Row, Value};
 
 /// An expression that runs longer than this is malicious; the longest known (the PLT's) has 11 operations.
 const MAX_OPERATIONS: u32 = 1000;
@@ -31,13 +24,13 @@ pub struct Registers {
 }
 
 impl Registers {
-    pub fn get(&self, number: usize) -> Option<u64> {
-        let value = *self.values.get(number)?;
+    pub fn get(&self, number: u16) -> Option<u64> {
+        let value = *self.values.get(usize::from(number))?;
         (self.known & (1 << number) != 0).then_some(value)
     }
 
-    pub fn set(&mut self, number: usize, value: Option<u64>) {
-        self.values[number] = value.unwrap_or(0);
+    pub fn set(&mut self, number: u16, value: Option<u64>) {
+        self.values[usize::from(number)] = value.unwrap_or(0);
         self.known = self.known & !(1 << number) | u32::from(value.is_some()) << number;
     }
 
@@ -80,7 +73,7 @@ pub(super) fn caller(
 ) -> Result<Registers, NoCaller> {
     let cfa = match &row.cfa {
         Cfa::Register { number, offset } => {
-            let base = frame.get((*number).into()).ok_or(NoCaller::Uncomputable)?;
+            let base = frame.get(*number).ok_or(NoCaller::Uncomputable)?;
             base.checked_add_signed(*offset)
                 .ok_or(NoCaller::Uncomputable)?
         }
@@ -92,8 +85,8 @@ pub(super) fn caller(
     }
     caller.set(RSP, Some(cfa));
     for (number, value) in &row.registers {
-        let number = usize::from(*number);
-        if number >= REGISTER_COUNT {
+        let number = *number;
+        if usize::from(number) >= REGISTER_COUNT {
             continue;
         }
         let computed = compute(value, number, cfa, row, frame, read);
@@ -108,7 +101,7 @@ pub(super) fn caller(
 
 fn compute(
     value: &Value,
-    number: usize,
+    number: u16,
     cfa: u64,
     row: &Row,
     frame: &Registers,
@@ -123,7 +116,7 @@ fn compute(
         Value::At(offset) if frame.sp() > Some(plus(*offset)?) => Ok(frame.get(number)),
         Value::At(offset) => at(plus(*offset)?),
         Value::Is(offset) => plus(*offset).map(Some),
-        Value::Register(other) => Ok(frame.get((*other).into())),
+        Value::Register(other) => Ok(frame.get(*other)),
         Value::AtExpression(code) => at(evaluate(code, Some(cfa), row, frame, read)?),
         Value::IsExpression(code) => evaluate(code, Some(cfa), row, frame, read).map(Some),
     }
@@ -148,7 +141,7 @@ fn evaluate(
         result = match result {
             EvaluationResult::Complete => break,
             EvaluationResult::RequiresRegister { register, .. } => {
-                let value = frame.get(register.0.into()).ok_or(NoCaller::Uncomputable)?;
+                let value = frame.get(register.0).ok_or(NoCaller::Uncomputable)?;
                 evaluation.resume_with_register(GimliValue::Generic(value))
             }
             EvaluationResult::RequiresMemory {
@@ -190,7 +183,7 @@ mod tests {
         }
     }
 
-    fn frame(values: &[(usize, u64)]) -> Registers {
+    fn frame(values: &[(u16, u64)]) -> Registers {
         let mut registers = Registers::default();
         for (number, value) in values {
             registers.set(*number, Some(*value));

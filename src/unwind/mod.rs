@@ -21,7 +21,7 @@ pub mod walk;
 
 pub use cfi::{Gap, Gaps};
 pub use copy::{CopyUnwinder, StackCopy, skips_callers};
-pub use evaluate::{REGISTER_COUNT, Registers};
+pub use evaluate::Registers;
 pub use rows::Rows;
 pub use table::UnwindTable;
 pub use tables::Tables;

@@ -9,9 +9,10 @@ use std::rc::Rc;
 use gimli::{
     BaseAddresses, CfaRule, CieOrFde, DebugFrame, EhFrame, EhFrameHdr, Encoding, EndianSlice,
     LittleEndian, ParsedEhFrameHdr, RegisterRule, UnwindContext, UnwindExpression, UnwindSection,
-    UnwindTableRow, X86_64,
+    UnwindTableRow,
 };
 
+use crate::arch;
 use crate::profile::ElfAddr;
 use crate::target::binary::{Binary, Section};
 
@@ -64,7 +65,7 @@ pub struct Row {
 impl Row {
     /// A function whose return address is undefined has no caller (DWARF 5 §6.4.4).
     pub fn is_root(&self) -> bool {
-        let return_address = X86_64::RA.0;
+        let return_address = arch::RIP;
         let rule = self
             .registers
             .iter()
@@ -163,10 +164,10 @@ fn stub_row(binary: &Binary, addr: ElfAddr) -> Option<Row> {
     };
     Some(Row {
         cfa: Cfa::Register {
-            number: X86_64::RSP.0,
+            number: arch::RSP,
             offset: cfa_offset,
         },
-        registers: vec![(X86_64::RA.0, Value::At(-8))],
+        registers: vec![(arch::RIP, Value::At(-8))],
         is_signal: false,
         encoding: Encoding {
             address_size: 8,

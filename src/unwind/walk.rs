@@ -9,22 +9,16 @@
 //! in a file that has rules elsewhere may have skipped a frame, since the leaf need not have set up a frame pointer:
 //! such a stack is never called complete.
 
+use crate::arch::{R10, RED_ZONE_BYTES, UCONTEXT_RBP, UCONTEXT_RIP, UCONTEXT_RSP};
 use crate::profile::{FrameAddr, MappingKind, RuntimeAddr, StackEnd, Why};
 use crate::target::binary::{Binary, Problem};
 use crate::target::mappings::Mappings;
 
-use super::cfi::{UCONTEXT_RBP, UCONTEXT_RIP, UCONTEXT_RSP};
 use super::row::{CfaKind, RbpKind, Rule};
 use super::tables::Tables;
 
 /// Longest stack kept; the BPF sampler's limit is the same.
 const MAX_FRAMES: usize = 512;
-
-/// Memory below the stack pointer that signal handlers leave alone: System V x86-64 psABI §3.2.2.
-const RED_ZONE_BYTES: u64 = 128;
-
-/// DWARF numbers of general registers.
-const R10: usize = 10;
 
 /// The registers of a thread as a tick found them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -197,7 +191,7 @@ fn cfa(state: &State, rule: Rule, memory: &impl StackMemory) -> Result<u64, Why>
     match rule.cfa {
         CfaKind::Rsp => from(Some(state.sp)),
         CfaKind::Rbp => from(state.bp),
-        CfaKind::R10 => from(general(R10)),
+        CfaKind::R10 => from(general(R10.into())),
         CfaKind::LeafRegister => from(general(usize::from(rule.aux as u16))),
         CfaKind::DerefRbp => read(from(state.bp)?),
         CfaKind::DerefRsp => {

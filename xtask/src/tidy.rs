@@ -11,6 +11,7 @@ use crate::rust_code::code_only;
 
 /// Touches the kernel and the disk.
 const RECORDING_SIDE: &[&str] = &[
+    "arch",
     "sys",
     "target",
     "sampling",

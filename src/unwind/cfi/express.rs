@@ -5,15 +5,10 @@
 
 use gimli::{EndianSlice, LittleEndian, UnwindExpression, leb128};
 
+use crate::arch::{R10, R15, RBP, RSP, UCONTEXT_RBP, UCONTEXT_RIP, UCONTEXT_RSP};
 use crate::unwind::row::{CfaKind, RbpKind, Rule};
 
 use super::program::{Cfa, Columns, Saved};
-
-/// DWARF register numbers of the psABI, figure 3.36.
-const RBP: u16 = 6;
-const RSP: u16 = 7;
-const R10: u16 = 10;
-const R15: u16 = 15;
 
 /// Operations of expressions (DWARF 5 §7.7.1).
 const DEREF: u8 = 0x06;
@@ -28,12 +23,6 @@ const BREG0: u8 = 0x70;
 const BREG6: u8 = BREG0 + RBP as u8;
 const BREG7: u8 = BREG0 + RSP as u8;
 const BREG16: u8 = BREG0 + 16;
-
-/// Offsets in `struct ucontext` of x86-64 Linux: 40 bytes stand before the registers of `struct sigcontext_64`.
-/// Source: `arch/x86/include/uapi/asm/{ucontext,sigcontext}.h`.
-pub const UCONTEXT_RBP: i64 = 120;
-pub const UCONTEXT_RSP: i64 = 160;
-pub const UCONTEXT_RIP: i64 = 168;
 
 /// Why a row of the file has no rule, or a lesser one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,7 +25,7 @@ use super::row::Rule;
 use express::rule_of;
 use program::{Columns, Factors, Program};
 
-pub use express::{Gap, Gaps, UCONTEXT_RBP, UCONTEXT_RIP, UCONTEXT_RSP};
+pub use express::{Gap, Gaps};
 
 /// More functions than this are not listed: Chromium has about a million.
 const MAX_FUNCTIONS: usize = 4 << 20;

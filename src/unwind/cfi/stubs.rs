@@ -3,6 +3,7 @@
 //!
 //! In: the bytes of the section, which tell the few layouts apart. Out: rows. Any other layout has no rule.
 
+use crate::arch::ENDBR64;
 use crate::target::binary::Section;
 use crate::unwind::row::{CfaKind, Rule};
 
@@ -15,7 +16,6 @@ const PUSH_MEMORY: &[u8] = &[0xff, 0x35];
 const PUSH_NUMBER: u8 = 0x68;
 /// `jmp *m64`, 6 bytes long; also behind `endbr64`, and with a `bnd` prefix.
 const JUMP: &[u8] = &[0xff, 0x25];
-const ENDBR64: &[u8] = &[0xf3, 0x0f, 0x1e, 0xfa];
 const BND: u8 = 0xf2;
 
 /// `sub $8,%rsp`, with which `_init` and `_fini` begin, and `add $8,%rsp; ret`, with which they end.
