@@ -35,5 +35,10 @@ pub const PERF_REGISTER_ORDER: [u16; REGISTER_COUNT] =
 /// `endbr64`, which may begin a function or an entry of a linkage table.
 pub const ENDBR64: &[u8] = &[0xf3, 0x0f, 0x1e, 0xfa];
 
+/// First bytes of `push %rbp`, `ret` and `ret n`.
+pub const PUSH_RBP: u8 = 0x55;
+pub const RET: u8 = 0xc3;
+pub const RET_N: u8 = 0xc2;
+
 /// How a function makes its frame: `push %rbp; mov %rsp,%rbp`, in the two encodings of the second.
 pub const PROLOGUES: [&[u8]; 2] = [&[0x55, 0x48, 0x89, 0xe5], &[0x55, 0x48, 0x8b, 0xec]];

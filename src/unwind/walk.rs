@@ -5,11 +5,14 @@
 //! interrupted instruction itself, or for a caller by the address before the one it returns to.
 //!
 //! Code without rules (generated code, hand-written assembly) is crossed by its frame pointer, if it has one: the bridge
-//! must lead upwards, to an address of code. Beyond it the tables say how to go on. A bridge over a leaf without rules
-//! in a file that has rules elsewhere may have skipped a frame, since the leaf need not have set up a frame pointer:
-//! such a stack is never called complete.
+//! must lead upwards, to an address of code. Beyond it the tables say how to go on. A leaf tells by the instruction it
+//! stands at when it has no frame yet, or none any more. Code that is not generated need not keep a frame pointer, and a
+//! bridge over it may have skipped callers: such a stack ends as [`Why::Bridged`] at best.
 
-use crate::arch::{R10, RED_ZONE_BYTES, UCONTEXT_RBP, UCONTEXT_RIP, UCONTEXT_RSP};
+use crate::arch::{
+    ENDBR64, PROLOGUES, PUSH_RBP, R10, RED_ZONE_BYTES, RET, RET_N, UCONTEXT_RBP, UCONTEXT_RIP,
+    UCONTEXT_RSP,
+};
 use crate::profile::{FrameAddr, MappingKind, RuntimeAddr, StackEnd, Why};
 use crate::target::binary::{Binary, Problem};
 use crate::target::mappings::Mappings;
@@ -54,16 +57,14 @@ struct State {
     bp: Option<u64>,
     /// Only for the leaf.
     general: Option<[u64; 16]>,
-    /// A frame may have been skipped.
-    doubtful: bool,
+    /// Callers may have been skipped.
+    bridged: bool,
 }
 
 /// The rule at a frame, and what to call the end if there is no way on without one.
 struct Guide {
     rule: Rule,
     without_rule: Why,
-    /// The file has rules elsewhere.
-    has_rules: bool,
 }
 
 /// Appends the frames of a stack, leaf first, to `frames` and says how the walk ended.
@@ -79,14 +80,14 @@ pub fn walk(
         sp: registers.sp,
         bp: Some(registers.bp),
         general: registers.general,
-        doubtful: false,
+        bridged: false,
     };
     for _ in 0..MAX_FRAMES {
         frames.push(state.addr);
         let guide = guide(state.addr, mappings, tables);
         if guide.rule == Rule::ROOT {
-            return if state.doubtful {
-                StackEnd::Truncated(Why::NoUnwindInfo)
+            return if state.bridged {
+                StackEnd::Truncated(Why::Bridged)
             } else {
                 StackEnd::Root
             };
@@ -110,7 +111,6 @@ fn guide(addr: FrameAddr, mappings: &Mappings, tables: &mut Tables) -> Guide {
         return Guide {
             rule: Rule::NONE,
             without_rule: Why::UnknownMapping,
-            has_rules: false,
         };
     };
     let rule = region
@@ -119,7 +119,6 @@ fn guide(addr: FrameAddr, mappings: &Mappings, tables: &mut Tables) -> Guide {
     Guide {
         rule,
         without_rule: why_without_rule(&region.binary),
-        has_rules: !tables.of(&region.binary).is_empty(),
     }
 }
 
@@ -166,7 +165,7 @@ fn caller_of(
         sp: cfa,
         bp,
         general: None,
-        doubtful: state.doubtful,
+        bridged: state.bridged,
     })
 }
 
@@ -230,7 +229,7 @@ fn interrupted(
         sp: read(UCONTEXT_RSP)?,
         bp: Some(read(UCONTEXT_RBP)?),
         general: None,
-        doubtful: state.doubtful,
+        bridged: state.bridged,
     })
 }
 
@@ -242,24 +241,59 @@ fn bridge(
     memory: &impl StackMemory,
 ) -> Result<State, Why> {
     let why = guide.without_rule;
-    let bp = state.bp.ok_or(why)?;
-    if bp < state.sp || !bp.is_multiple_of(8) {
+    if why == Why::UnknownMapping {
         return Err(why);
     }
-    let read = |addr: u64| memory.read(addr).map_err(|_| why);
-    let (bp_of_caller, return_addr) = (read(bp)?, read(bp.wrapping_add(8))?);
+    let (return_addr, sp, bp) = around_frame(state, memory)
+        .or_else(|| by_frame_pointer(state, memory))
+        .ok_or(why)?;
     let addr = FrameAddr::Return(RuntimeAddr(return_addr));
     if mappings.find(addr.lookup_addr()).is_none() {
         return Err(why);
     }
-    let may_have_skipped = guide.has_rules && matches!(state.addr, FrameAddr::Exact(_));
     Ok(State {
         addr,
-        sp: bp.wrapping_add(16),
-        bp: Some(bp_of_caller),
+        sp,
+        bp: Some(bp),
         general: None,
-        doubtful: state.doubtful || may_have_skipped,
+        bridged: state.bridged || why != Why::Jit,
     })
+}
+
+/// Return address, stack pointer and frame pointer of a leaf's caller, if the leaf stands before its frame was made or
+/// after it was given up.
+fn around_frame(state: &State, memory: &impl StackMemory) -> Option<(u64, u64, u64)> {
+    let FrameAddr::Exact(ip) = state.addr else {
+        return None;
+    };
+    let code = memory.read(ip.0).ok()?.to_le_bytes();
+    let read = |addr| memory.read(addr).ok();
+    let [first, low, high, ..] = code;
+    let made = [0, 1].map(|ix| &PROLOGUES[ix][1..]);
+    if made.iter().any(|made| code.starts_with(made)) {
+        let return_addr = read(state.sp.wrapping_add(8)).filter(|addr| *addr != 0)?;
+        return Some((return_addr, state.sp.wrapping_add(16), read(state.sp)?));
+    }
+    let dropped = match first {
+        RET_N => u16::from_le_bytes([low, high]),
+        RET | PUSH_RBP => 0,
+        _ if code.starts_with(ENDBR64) => 0,
+        _ => return None,
+    };
+    let return_addr = read(state.sp).filter(|addr| *addr != 0)?;
+    let sp = state.sp.wrapping_add(8 + u64::from(dropped));
+    Some((return_addr, sp, state.bp.unwrap_or(0)))
+}
+
+/// The same of any frame, by its frame pointer.
+fn by_frame_pointer(state: &State, memory: &impl StackMemory) -> Option<(u64, u64, u64)> {
+    let bp = state.bp?;
+    if bp < state.sp || !bp.is_multiple_of(8) {
+        return None;
+    }
+    let (bp_of_caller, return_addr) =
+        (memory.read(bp).ok()?, memory.read(bp.wrapping_add(8)).ok()?);
+    Some((return_addr, bp.wrapping_add(16), bp_of_caller))
 }
 
 fn offset(addr: u64, offset: i16) -> u64 {

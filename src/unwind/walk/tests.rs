@@ -130,7 +130,12 @@ fn walked(ip: u64, bp: u64, words: &[(u64, u64)]) -> (Vec<u64>, StackEnd) {
         bp,
         general: None,
     };
-    let words = Words(words.iter().map(|(at, word)| (STACK + at, *word)).collect());
+    let words = Words(
+        words
+            .iter()
+            .map(|(at, word)| (STACK.wrapping_add(*at), *word))
+            .collect(),
+    );
     let mut frames = Vec::new();
     let mut tables = Tables::default();
     let end = walk(&registers, &mappings(), &mut tables, &words, &mut frames);
@@ -211,6 +216,25 @@ fn generated_code_is_crossed_by_its_frame_pointer() {
 }
 
 #[test]
+fn generated_code_before_and_after_its_frame_returns_by_the_top_of_the_stack() {
+    let ret_16 = u64::from_le_bytes([0xc2, 16, 0, 0x90, 0x90, 0x90, 0x90, 0x90]);
+    let made = u64::from_le_bytes([0x48, 0x89, 0xe5, 0x90, 0x90, 0x90, 0x90, 0x90]);
+    let code = |word| ((JIT + 5).wrapping_sub(STACK), word);
+    for (code, words, above) in [
+        (code(0xc3), vec![(0, PLAIN + 9)], 8),
+        (code(0x55), vec![(0, PLAIN + 9)], 8),
+        (code(0xfa1e_0ff3), vec![(0, PLAIN + 9)], 8),
+        (code(ret_16), vec![(0, PLAIN + 9)], 24),
+        (code(made), vec![(0, 0x77), (8, PLAIN + 9)], 16),
+    ] {
+        let words = [words, vec![code, (above + 16, MAIN + 9)]].concat();
+        let (frames, end) = walked(JIT + 5, STACK + 0x20, &words);
+        assert_eq!(frames, [JIT + 5, PLAIN + 8, MAIN + 8], "{code:x?}");
+        assert_eq!(end, StackEnd::Root);
+    }
+}
+
+#[test]
 fn a_bridge_that_leads_nowhere_is_not_crossed() {
     let jit = truncated(Why::Jit);
     for bp in [0, STACK - 8, STACK + 3, STACK + 0x500] {
@@ -227,7 +251,7 @@ fn a_stack_whose_leaf_may_hide_its_caller_is_not_called_complete() {
     let words = [(0x20, 0), (0x28, MAIN + 9)];
     let (frames, end) = walked(NO_RULES, STACK + 0x20, &words);
     assert_eq!(frames, [NO_RULES, MAIN + 8]);
-    assert_eq!(end, truncated(Why::NoUnwindInfo));
+    assert_eq!(end, truncated(Why::Bridged));
 }
 
 #[test]
