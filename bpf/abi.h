@@ -72,6 +72,9 @@ struct sample_record {
 	/* Code without rows was crossed by frame pointers, which may have skipped callers: no root proves completeness. */
 	__u8 bridged;
 	__u16 copied_words;
+	/* The id of the address space it was walked by; 0 where there was none. */
+	__u32 space;
+	__u32 pad;
 };
 
 /*
@@ -193,7 +196,7 @@ struct address_space {
 };
 
 _Static_assert(sizeof(struct record_head) == 24, "abi");
-_Static_assert(sizeof(struct sample_record) == 40, "abi");
+_Static_assert(sizeof(struct sample_record) == 48, "abi");
 _Static_assert(__builtin_offsetof(struct sample_record, end) == 36, "abi");
 _Static_assert(sizeof(struct exit_record) == 32, "abi");
 _Static_assert(sizeof(struct counters) == 72, "abi");

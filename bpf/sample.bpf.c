@@ -243,6 +243,7 @@ static __always_inline void walk_user(struct walker *w, __u32 cpu, __u32 pid, __
 		return;
 	}
 	w->space = *space;
+	sample->space = space->id;
 	w->first = n;
 	w->frames[n] = w->ip;
 	w->filled = n + 1;
@@ -287,6 +288,8 @@ int on_tick(struct bpf_perf_event_data *ctx)
 	sample->end = END_ROOT;
 	sample->bridged = 0;
 	sample->copied_words = 0;
+	sample->space = 0;
+	sample->pad = 0;
 	sample->user_frames = 0;
 	/* Verifier: the mask keeps the bound of an index it has lost sight of. */
 	n = kernel_stack(ctx, w->frames) & MAX_KERNEL_FRAMES;

@@ -32,6 +32,9 @@ pub const PERF_REGISTERS: u64 = 0x1ff | 0xff << 16;
 pub const PERF_REGISTER_ORDER: [u16; REGISTER_COUNT] =
     [0, 3, 2, 1, 4, 5, 6, 7, 16, 8, 9, 10, 11, 12, 13, 14, 15];
 
+/// User addresses end here unless a process asks for more (5-level page tables, by hint only).
+pub const USER_BITS: u32 = 47;
+
 /// `endbr64`, which may begin a function or an entry of a linkage table.
 pub const ENDBR64: &[u8] = &[0xf3, 0x0f, 0x1e, 0xfa];
 

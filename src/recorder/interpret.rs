@@ -1,5 +1,7 @@
 //! What a tick means: the thread and the frames it hit, by the processes and mappings of that moment.
 
+use std::rc::Rc;
+
 use crate::profile::{ElfAddr, FrameAddr, RuntimeAddr, StackEnd, Thread, Why};
 use crate::sampling::{CopiedStack, RawSample, UserStack};
 use crate::target::mappings::Mappings;
@@ -41,7 +43,12 @@ impl Interpreter {
     }
 
     /// What a sample means.
-    pub(super) fn interpret(&mut self, sample: &RawSample) -> Interpreted {
+    /// `walked_by` knows the mappings that address spaces in the kernel stand for.
+    pub(super) fn interpret(
+        &mut self,
+        sample: &RawSample,
+        walked_by: impl Fn(u32) -> Option<Rc<Mappings>>,
+    ) -> Interpreted {
         let process = self.processes.get_or_read(sample.pid);
         let (mappings, is_kernel_thread) = (process.mappings.clone(), process.is_kernel_thread);
         let mut frames: Vec<RawFrame> = leaf_first(&sample.kernel)
@@ -59,13 +66,24 @@ impl Interpreter {
                 frames,
                 end,
                 bridged,
+                space,
                 copy,
             } => {
                 user.extend(leaf_first(frames));
-                if *end == StackEnd::Truncated(Why::TableEvicted) {
+                let former = walked_by(*space).filter(|former| !Rc::ptr_eq(former, &mappings));
+                let changed = former.and_then(|former| first_changed(&former, &mappings, &user));
+                let end = match changed {
+                    // The frame is right, but it was left by the rules of another file.
+                    Some(ix) => {
+                        user.truncate(ix + 1);
+                        StackEnd::Truncated(Why::Warming)
+                    }
+                    None => *end,
+                };
+                if end == StackEnd::Truncated(Why::TableEvicted) {
                     missing_table = user.last().and_then(|frame| binary_at(&mappings, frame));
                 }
-                let end = self.end_of_walked(&mappings, &mut user, *end, *bridged);
+                let end = self.end_of_walked(&mappings, &mut user, end, *bridged);
                 match copy {
                     Some(copy) => self.walk_again(&mappings, copy, end, &mut user),
                     None => end,
@@ -182,6 +200,16 @@ impl Interpreter {
 fn binary_at(mappings: &Mappings, frame: &FrameAddr) -> Option<u32> {
     let region = mappings.find(frame.lookup_addr())?;
     Some(region.binary.ix)
+}
+
+/// The first frame, from the leaf on, in another file than the kernel's walker believed.
+fn first_changed(former: &Mappings, now: &Mappings, user: &[FrameAddr]) -> Option<usize> {
+    let place = |mappings: &Mappings, frame: &FrameAddr| {
+        let region = mappings.find(frame.lookup_addr())?;
+        Some((region.binary.ix, region.bias()))
+    };
+    user.iter()
+        .position(|frame| place(former, frame) != place(now, frame))
 }
 
 /// The first address is where execution stands, the others are where it will return to.

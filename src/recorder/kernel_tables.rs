@@ -4,8 +4,10 @@
 //! mappings is one upload; and how many samples ended where a table had found no room.
 
 use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
 
 use crate::sampling::{Sampler, WalkFigures};
+use crate::target::mappings::Mappings;
 use crate::target::processes::Processes;
 use crate::unwind::{Eviction, UploadFigures, Uploader};
 
@@ -84,6 +86,11 @@ impl KernelTables {
             *self.ended_in.entry(ix).or_default() += 1;
             uploader.missed(ix);
         }
+    }
+
+    /// The mappings a stack was walked by in the kernel.
+    pub(super) fn walked_by(&self, space: u32) -> Option<Rc<Mappings>> {
+        self.uploader.as_ref()?.walked_by(space).cloned()
     }
 
     /// Uploads what has changed.

@@ -349,7 +349,9 @@ impl<'a> RecordingLoop<'a> {
             frames,
             end,
             missing_table,
-        } = self.interpreter.interpret(sample);
+        } = self
+            .interpreter
+            .interpret(sample, |space| self.tables.walked_by(space));
         if sample.user.is_warming() {
             self.tables.changed(sample.pid);
         }

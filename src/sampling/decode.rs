@@ -163,6 +163,7 @@ fn call_chain(fields: &mut Fields) -> Option<(Vec<RuntimeAddr>, UserStack)> {
             frames: user,
             end: StackEnd::Truncated(why),
             bridged: false,
+            space: 0,
             copy: None,
         },
     ))
@@ -199,6 +200,7 @@ fn stack_copy(fields: &mut Fields) -> Option<UserStack> {
             frames: Vec::new(),
             end,
             bridged: false,
+            space: 0,
             copy: None,
         },
     })
@@ -323,6 +325,7 @@ fn bpf_sample(bytes: &[u8]) -> Option<Event> {
             frames,
             end,
             bridged,
+            space: sample.space,
             copy,
         }
     };

@@ -71,6 +71,8 @@ pub enum UserStack {
         end: StackEnd,
         /// Code without rules was crossed by frame pointers: callers may be missing in between.
         bridged: bool,
+        /// The address space in the kernel it was walked by; 0 where it knew none.
+        space: u32,
         /// The same stack, where the kernel could not walk it to its end and user space perhaps can.
         copy: Option<CopiedStack>,
     },

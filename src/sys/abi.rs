@@ -47,6 +47,9 @@ pub struct SampleRecord {
     /// Code without rows was crossed by frame pointers.
     pub bridged: u8,
     pub copied_words: u16,
+    /// [`AddressSpace::id`] of what it was walked by; 0 where there was none.
+    pub space: u32,
+    pub pad: u32,
 }
 
 /// Registers before a copied stack, by DWARF number.
@@ -132,7 +135,7 @@ pub struct AddressSpace {
 }
 
 const _: () = assert!(size_of::<RecordHead>() == 24);
-const _: () = assert!(size_of::<SampleRecord>() == 40 && offset_of!(SampleRecord, end) == 36);
+const _: () = assert!(size_of::<SampleRecord>() == 48 && offset_of!(SampleRecord, end) == 36);
 const _: () = assert!(offset_of!(SampleRecord, bridged) == 37);
 const _: () = assert!(offset_of!(SampleRecord, copied_words) == 38);
 const _: () = assert!(size_of::<ExitRecord>() == 32);

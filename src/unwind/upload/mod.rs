@@ -9,7 +9,8 @@
 mod heap;
 mod resident;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
 use zerocopy::IntoBytes;
 
@@ -19,10 +20,15 @@ use crate::sys::abi::{
 use crate::sys::unwind_maps::UnwindMaps;
 use crate::target::mappings::{MappedRegion, Mappings};
 
+use crate::arch::USER_BITS;
+
 use heap::Place;
 use resident::Resident;
 
 pub use resident::Eviction;
+
+/// Mappings that are kept for stacks on their way, in regions: some 10 MB, and many times what changes meanwhile.
+const MAX_REMEMBERED: usize = 100_000;
 
 /// Mappings in the heap, and how many processes have them.
 #[derive(Debug)]
@@ -57,6 +63,10 @@ pub struct Uploader {
     resident: Resident,
     by_generation: HashMap<u64, Space>,
     of_process: HashMap<u32, u64>,
+    /// What each address space stands for, also of those that are given up: their last stacks are on the way.
+    by_id: BTreeMap<u32, Rc<Mappings>>,
+    /// Regions of all these.
+    remembered: usize,
     /// [`AddressSpace::id`] of the last one made.
     last_id: u32,
     made: u32,
@@ -68,13 +78,15 @@ impl Uploader {
             resident: Resident::new(maps),
             by_generation: HashMap::new(),
             of_process: HashMap::new(),
+            by_id: BTreeMap::new(),
+            remembered: 0,
             last_id: 0,
             made: 0,
         }
     }
 
     /// Makes the kernel know these mappings of a process, and the tables of their binaries.
-    pub fn sync(&mut self, pid: u32, mappings: &Mappings) -> Result<(), NotUploaded> {
+    pub fn sync(&mut self, pid: u32, mappings: &Rc<Mappings>) -> Result<(), NotUploaded> {
         let generation = mappings.generation();
         if self.of_process.get(&pid) == Some(&generation) {
             return Ok(());
@@ -98,6 +110,11 @@ impl Uploader {
             self.resident.maps.remove_address_space(pid);
             self.release(generation);
         }
+    }
+
+    /// The mappings a stack was walked by in the kernel; `None` when they were given up long ago.
+    pub fn walked_by(&self, id: u32) -> Option<&Rc<Mappings>> {
+        self.by_id.get(&id)
     }
 
     /// A stack has shown this binary.
@@ -143,10 +160,23 @@ impl Uploader {
         }
     }
 
-    fn upload(&mut self, mappings: &Mappings) -> Result<Space, NotUploaded> {
+    fn remember(&mut self, id: u32, mappings: &Rc<Mappings>, regions: usize) {
+        self.by_id.insert(id, mappings.clone());
+        self.remembered += regions;
+        while self.remembered > MAX_REMEMBERED
+            && self.by_id.len() > 1
+            && let Some((_, oldest)) = self.by_id.pop_first()
+        {
+            self.remembered -= oldest.regions().count().min(self.remembered);
+        }
+    }
+
+    fn upload(&mut self, mappings: &Rc<Mappings>) -> Result<Space, NotUploaded> {
         let id = next_id(self.last_id).ok_or(NotUploaded::NoNumber)?;
         let mut spans = Vec::new();
-        for region in mappings.regions().take(MAX_SPANS) {
+        // Above is what the kernel itself maps (`[vsyscall]`), in addresses its walker does not compare.
+        let of_user = |region: &&MappedRegion| region.end.0 >> USER_BITS == 0;
+        for region in mappings.regions().filter(of_user).take(MAX_SPANS) {
             self.resident.make_known(&region.binary)?;
             spans.push(span_of(region));
         }
@@ -156,6 +186,7 @@ impl Uploader {
         };
         self.last_id = id;
         self.made += 1;
+        self.remember(id, mappings, spans.len());
         let entry = AddressSpace {
             id,
             spans: place.map_or(0, |_| spans.len() as u32),
