@@ -130,6 +130,7 @@ enum cfa_kind {
 	CFA_SIGNAL = 8,
 	CFA_LEAF_REGISTER = 9,
 	CFA_UNSUPPORTED = 10,
+	CFA_OTHER_STACK = 11,
 };
 
 /* What the caller's RBP is; `RbpKind` in src/unwind/row.rs. */

@@ -476,6 +476,8 @@ __noinline int unwind_step(__u32 cpu)
 		cfa = sp + 8 + ((w->ip & 15) >= (__u64)cfa_offset ? 8 : 0);
 	} else if (kind == CFA_SIGNAL) {
 		return leave_signal(w, cfa_offset);
+	} else if (kind == CFA_OTHER_STACK) {
+		cfa = bp + cfa_offset;
 	} else if (kind == CFA_DEREF_RBP) {
 		if (!read_ahead(w, bp + cfa_offset, &cfa))
 			return end_walk(w, END_UNREADABLE_STACK);
@@ -491,7 +493,7 @@ __noinline int unwind_step(__u32 cpu)
 		return end_walk(w, END_UNSUPPORTED_RULE);
 	}
 	/* A caller's frame lies above, unless code switches stacks by hand. */
-	if (cfa < sp + 8 && kind != CFA_DEREF_RSP)
+	if (cfa < sp + 8 && kind != CFA_DEREF_RSP && kind != CFA_OTHER_STACK)
 		return end_walk(w, END_BAD_FRAME);
 
 	if (rbp_kind == RBP_SAME) {

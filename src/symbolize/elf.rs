@@ -49,12 +49,16 @@ pub(super) fn found(result: &Symbolized) -> Found {
     }
 }
 
+/// A function that debug information gives several ranges (its rarely used part lies elsewhere) was looked up by them;
+/// blazesym then tells no beginning and no size.
 fn covers(sym: &Sym) -> bool {
-    sym.offset
-        < sym
-            .size
-            .filter(|size| *size > 0)
-            .unwrap_or(SIZELESS_REACH_BYTES)
+    let by_ranges = sym.addr == 0 && sym.size.is_none() && sym.code_info.is_some();
+    by_ranges
+        || sym.offset
+            < sym
+                .size
+                .filter(|size| *size > 0)
+                .unwrap_or(SIZELESS_REACH_BYTES)
 }
 
 /// Innermost first; blazesym lists inlined functions outermost first.

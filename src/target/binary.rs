@@ -22,6 +22,9 @@ const MAX_OF_A_KIND: usize = 8;
 /// More program headers than this are not looked at.
 const MAX_SEGMENTS: usize = 1024;
 
+/// Every program that Go has linked has this section.
+const GO_BUILD_ID: &str = ".note.go.buildid";
+
 /// Why nothing is known of a mapped file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
@@ -75,6 +78,8 @@ pub struct Binary {
     /// Entry point; 0 where there is none.
     pub entry: ElfAddr,
     pub unwind: UnwindSections,
+    /// It was made by Go's linker.
+    is_go: bool,
     framed: FramedFunctions,
     /// Reading its debug information opens no file of its choosing: its link to separate debug information is a plain
     /// file name or absent, and it names no supplement. A name with a `/` would lead out of every folder it is looked up
@@ -106,6 +111,7 @@ impl Binary {
             segments: Vec::new(),
             entry: ElfAddr(0),
             unwind: UnwindSections::default(),
+            is_go: false,
             framed: FramedFunctions::default(),
             debug_info_stays_within: true,
             problem,
@@ -133,6 +139,7 @@ impl Binary {
                 segments: parsed.segments,
                 entry: ElfAddr(parsed.entry),
                 unwind: parsed.unwind,
+                is_go: parsed.is_go,
                 framed: FramedFunctions::default(),
                 debug_info_stays_within: parsed.stays_within,
                 problem: None,
@@ -167,6 +174,14 @@ impl Binary {
         file.is_some_and(|file| self.framed.holds(file, &self.segments, addr))
     }
 
+    /// Where functions of Go's runtime begin that change stacks without saying so in their unwind information.
+    pub fn stack_switchers(&self) -> Vec<ElfAddr> {
+        match &self.file {
+            Some(file) if self.is_go => self.framed.stack_switchers(file),
+            _ => Vec::new(),
+        }
+    }
+
     /// The segment an address belongs to.
     pub fn segment_of(&self, addr: ElfAddr) -> Option<&Segment> {
         self.segments.iter().find(|s| {
@@ -182,6 +197,7 @@ struct Parsed {
     segments: Vec<Segment>,
     entry: u64,
     unwind: UnwindSections,
+    is_go: bool,
     stays_within: bool,
 }
 
@@ -227,6 +243,7 @@ impl Parsed {
             segments,
             entry,
             unwind,
+            is_go: elf.section_by_name(GO_BUILD_ID).is_some(),
             stays_within: plain_debug_link && !has_supplement,
         })
     }

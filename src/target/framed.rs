@@ -1,4 +1,5 @@
-//! Functions without unwind information that keep a frame pointer all the same.
+//! Functions without unwind information that keep a frame pointer all the same, and functions whose unwind information
+//! does not say that they change stacks.
 //!
 //! In: the symbol table and the code of a file. Out: whether the function at an address begins by making a frame, or is
 //! one whose generator promises it. Then the frame pointer leads from a return address in it to its very caller, and
@@ -23,12 +24,24 @@ const MAX_SYMBOLS: usize = 4 << 20;
 /// Source: V8, `src/codegen/x64/macro-assembler-x64.h`, `EnterFrame`.
 const V8_BUILTIN: &[u8] = b"Builtins_";
 
+/// Functions of Go's runtime that call the vDSO on the thread's stack.
+/// Source: Go, `src/runtime/{sys,time}_linux_amd64.s`.
+const GO_SWITCHERS: [&str; 6] = [
+    "time.now",
+    "time.now.abi0",
+    "runtime.nanotime1",
+    "runtime.nanotime1.abi0",
+    "runtime.walltime",
+    "runtime.walltime.abi0",
+];
+
 /// A function by its symbol.
 #[derive(Clone, Copy, Debug)]
 struct Extent {
     start: u64,
     end: u64,
     promised: bool,
+    switches_stack: bool,
 }
 
 /// The functions of one file, listed when first asked for.
@@ -36,9 +49,19 @@ struct Extent {
 pub(super) struct FramedFunctions(OnceCell<Vec<Extent>>);
 
 impl FramedFunctions {
+    fn extents(&self, file: &File) -> &[Extent] {
+        self.0.get_or_init(|| list(file).unwrap_or_default())
+    }
+
+    /// Where functions begin that change stacks and keep their frame pointer on the former one.
+    pub fn stack_switchers(&self, file: &File) -> Vec<ElfAddr> {
+        let switching = self.extents(file).iter().filter(|e| e.switches_stack);
+        switching.map(|extent| ElfAddr(extent.start)).collect()
+    }
+
     /// Whether the function at `addr` keeps a frame pointer.
     pub fn holds(&self, file: &File, segments: &[Segment], addr: ElfAddr) -> bool {
-        let extents = self.0.get_or_init(|| list(file).unwrap_or_default());
+        let extents = self.extents(file);
         let after = extents.partition_point(|extent| extent.start <= addr.0);
         let found = after.checked_sub(1).map(|ix| extents[ix]);
         found.is_some_and(|extent| {
@@ -61,6 +84,7 @@ fn list(file: &File) -> Result<Vec<Extent>, object::Error> {
             promised: symbol
                 .name_bytes()
                 .is_ok_and(|name| name.starts_with(V8_BUILTIN)),
+            switches_stack: symbol.name().is_ok_and(|name| GO_SWITCHERS.contains(&name)),
         })
         .collect();
     extents.sort_unstable_by_key(|extent| extent.start);

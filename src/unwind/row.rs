@@ -33,6 +33,8 @@ pub enum CfaKind {
     LeafRegister = 9,
     /// There is a rule, of no kind that is compiled: whoever has a copy of the stack can evaluate it.
     Unsupported = 10,
+    /// RBP + offset, on another stack than RSP, which may lie anywhere.
+    OtherStack = 11,
 }
 
 /// What the caller's RBP is. The numbers are those of `enum rbp_kind` in `bpf/abi.h`.

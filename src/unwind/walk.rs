@@ -145,7 +145,7 @@ fn caller_of(
     let read = |addr| memory.read(addr).map_err(why_unread);
     let cfa = cfa(state, rule, memory)?;
     // Code that switches stacks by hand keeps the other stack's pointer on this one.
-    let leads_up = cfa > state.sp || rule.cfa == CfaKind::DerefRsp;
+    let leads_up = cfa > state.sp || matches!(rule.cfa, CfaKind::DerefRsp | CfaKind::OtherStack);
     if !leads_up || !cfa.is_multiple_of(8) {
         return Err(Why::BadFrame);
     }
@@ -189,7 +189,7 @@ fn cfa(state: &State, rule: Rule, memory: &impl StackMemory) -> Result<u64, Why>
     let general = |number: usize| state.general.and_then(|all| all.get(number).copied());
     match rule.cfa {
         CfaKind::Rsp => from(Some(state.sp)),
-        CfaKind::Rbp => from(state.bp),
+        CfaKind::Rbp | CfaKind::OtherStack => from(state.bp),
         CfaKind::R10 => from(general(R10.into())),
         CfaKind::LeafRegister => from(general(usize::from(rule.aux as u16))),
         CfaKind::DerefRbp => read(from(state.bp)?),

@@ -9,6 +9,7 @@
 //! what C++ exceptions are unwound by. What `.debug_frame` says counts only where `.eh_frame` says nothing.
 
 mod express;
+mod go;
 mod program;
 pub(super) mod stubs;
 
@@ -19,6 +20,7 @@ use gimli::{
     LittleEndian, UnwindOffset, UnwindSection,
 };
 
+use crate::profile::ElfAddr;
 use crate::target::binary::{Binary, Section, Segment, UnwindSections};
 
 use super::row::Rule;
@@ -96,12 +98,21 @@ pub(super) fn compile(binary: &Binary, sink: &mut impl RowSink) -> (usize, Gaps)
     extents.extend(stubs_of(unwind, &binary.segments));
     keep_uncovered(&mut extents, functions);
     sort(&mut extents);
+    let switchers = binary.stack_switchers();
     let mut program = Program::new(Factors::default(), Columns::default());
     for (ix, extent) in extents.iter().enumerate() {
         let next = extents.get(ix + 1).map_or(u64::MAX, |next| next.start);
         let end = extent.end.min(next);
         let source = extent.source as usize;
-        let mut rows = |addr, rule| sink.set(addr, rule);
+        let switches_stack = switchers.contains(&ElfAddr(extent.start));
+        let mut rows = |addr, rule| {
+            let body = match switches_stack {
+                true => go::body_begins(addr, rule),
+                false => None,
+            };
+            sink.set(addr, rule)
+                && body.is_none_or(|from| from >= end || sink.set(from, go::body()))
+        };
         let has_room = match source.checked_sub(eh_frames.len()) {
             _ if extent.source == STUBS => stubs::rows(&unwind.stubs[extent.offset])
                 .into_iter()

@@ -52,7 +52,7 @@ pub(super) fn by_rule(rule: Rule, pc: u64) -> Caller {
         CfaKind::NoRule | CfaKind::Unsupported => return Caller::None,
         CfaKind::Root => return Caller::Root,
         CfaKind::Rsp => from(7),
-        CfaKind::Rbp => from(6),
+        CfaKind::Rbp | CfaKind::OtherStack => from(6),
         CfaKind::R10 => from(10),
         CfaKind::LeafRegister => from(rule.aux as u16),
         CfaKind::DerefRbp => memory(from(6)),
