@@ -2,11 +2,14 @@
 
 mod bad_input;
 mod capacity;
+mod changing_code;
+mod detours;
 mod following;
 mod golden;
 mod ground_truth;
 mod interop;
 mod kernel_walks;
+mod linking;
 mod postgres;
 mod report;
 mod sandbox;
