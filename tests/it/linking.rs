@@ -67,12 +67,12 @@ fn record(builds: &[Build]) -> Vec<(&'static str, Folded)> {
         .flat_map(|(_, workload)| ["--pid".into(), workload.pid().to_string()]);
     let mut recording = Record::new()
         .args(pids)
-        .args(["-F", "997"])
+        .args(["-F", "1997"])
         .args(BY_TABLES)
         .start();
     recording.wait_until_armed();
     for (_, workload) in &running {
-        wait_for_cpu(workload.pid(), 400_000_000);
+        wait_for_cpu(workload.pid(), 200_000_000);
     }
     recording.signal(Signal::SIGINT);
     let folded = recording.wait().assert_recorded().folded();
