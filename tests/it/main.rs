@@ -14,5 +14,6 @@ mod postgres;
 mod report;
 mod sandbox;
 mod support;
+mod twin_walkers;
 mod unwind_tables;
 mod workloads;
