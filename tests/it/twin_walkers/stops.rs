@@ -18,19 +18,48 @@ const ABOVE_BYTES: u64 = 128 * 1024;
 const EVENT_STOP: i32 = 128;
 
 /// A part of a process's memory.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Area {
     pub(super) base: u64,
     pub(super) bytes: Vec<u8>,
 }
 
 /// A thread as it was found.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Stop {
     pub(super) registers: Registers,
     pub(super) memory: Vec<Area>,
     /// `/proc/PID/maps`.
     pub(super) maps: String,
+}
+
+/// Ways of [`Stop::damaged`].
+pub(super) const DAMAGES: usize = 10;
+
+impl Stop {
+    /// The same with one thing wrong, as rules that do not fit the code or a broken stack would have it.
+    pub(super) fn damaged(&self, way: usize) -> Stop {
+        let mut stop = self.clone();
+        let registers = &mut stop.registers;
+        let mut each_area = |damage: fn(&mut Vec<u8>)| {
+            for area in &mut stop.memory {
+                damage(&mut area.bytes);
+            }
+        };
+        match way {
+            0 => registers.bp = 0,
+            1 => registers.bp = registers.bp.wrapping_add(8),
+            2 => registers.sp = registers.sp.wrapping_add(8),
+            3 => registers.sp = registers.sp.wrapping_sub(16),
+            4 => registers.sp = registers.sp.wrapping_add(4),
+            5 => registers.ip = registers.ip.wrapping_add(64),
+            6 => registers.ip = 0,
+            7 => each_area(|bytes| bytes.truncate(bytes.len() / 2)),
+            8 => each_area(|bytes| bytes.iter_mut().step_by(200).for_each(|byte| *byte ^= 0x55)),
+            _ => each_area(|bytes| bytes.fill(0xff)),
+        }
+        stop
+    }
 }
 
 impl StackMemory for Stop {
