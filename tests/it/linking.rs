@@ -59,7 +59,9 @@ fn record(builds: &[Build]) -> Vec<(&'static str, Folded)> {
         .map(|build| {
             let recipe = [&build.recipe[..1], &FLAGS, &build.recipe[1..]].concat();
             let program = build_as("deep_recursion.c", &recipe, build.name);
-            (build.name, Workload::start_program(&program, &["60"]))
+            let workload = Workload::start_program(&program, &["60"]);
+            workload.signal(Signal::SIGSTOP); // or all would burn while the recorder begins
+            (build.name, workload)
         })
         .collect();
     let pids = running
@@ -72,14 +74,19 @@ fn record(builds: &[Build]) -> Vec<(&'static str, Folded)> {
         .start();
     recording.wait_until_armed();
     for (_, workload) in &running {
+        workload.signal(Signal::SIGCONT);
+    }
+    for (_, workload) in &running {
         wait_for_cpu(workload.pid(), 200_000_000);
     }
     recording.signal(Signal::SIGINT);
+    let names: Vec<&str> = running.iter().map(|(name, _)| *name).collect();
+    drop(running); // or they would burn while names are looked up
     let folded = recording.wait().assert_recorded().folded();
-    running
-        .iter()
-        .map(|(name, _)| (*name, folded.of_process(name)))
-        .collect()
+    let of_each = names
+        .into_iter()
+        .map(|name| (name, folded.of_process(name)));
+    of_each.collect()
 }
 
 fn assert_whole(builds: &[Build]) {
