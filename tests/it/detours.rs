@@ -1,7 +1,7 @@
 //! Stacks are whole where control leaves the usual path: jumps out of frames, stacks of one's own, exceptions and panics
 //! in flight, calls that do not return, assembly that only its unwind information explains.
 
-use crate::support::stacks::{BY_TABLES, assert_complete};
+use crate::support::stacks::{BY_TABLES, assert_complete, user_frames};
 use crate::support::{Folded, KnownStacks, Need, Record, Workload, missing};
 
 /// Records a workload by tables in the kernel, for so much of its CPU time that there are enough samples.
@@ -94,6 +94,36 @@ fn asking_for_the_time_is_whole_through_the_vdso() {
         asks.is_some_and(|asks| frames.len() > asks + 3) && frames[1] == "_start"
     });
     assert!(in_vdso > 500, "{in_vdso} samples in the vDSO");
+    assert_complete(&folded);
+}
+
+#[test]
+fn asking_the_dynamic_linker_is_whole() {
+    if missing(&[Need::Bpf]) {
+        return;
+    }
+    let folded = record("detours.c", &["linker"]);
+    let asking = folded.count_where(|frames| {
+        let own = user_frames(frames);
+        own.first() == Some(&"_start") && own.contains(&"asks_linker")
+    });
+    let all = folded.total();
+    assert!(asking as f64 >= 0.99 * all as f64, "{asking} of {all}");
+    assert_complete(&folded);
+}
+
+#[test]
+fn what_an_exception_itself_costs_is_whole() {
+    if missing(&[Need::Bpf, Need::Program("g++")]) {
+        return;
+    }
+    let folded = record("exceptions.cpp", &["0"]);
+    let throwing = folded.with_below("thrower", "_Unwind_RaiseException");
+    let resuming = folded.with_below("descend", "_Unwind_Resume");
+    assert!(
+        throwing > 50 && resuming > 50,
+        "{throwing} and {resuming} samples"
+    );
     assert_complete(&folded);
 }
 

@@ -135,6 +135,19 @@ fn programs_at_a_fixed_address_or_without_libraries_are_whole() {
     ]);
 }
 
+/// Such a program lies where others have their libraries.
+#[test]
+fn programs_without_libraries_at_any_address_are_whole() {
+    assert_whole(&[
+        build("static-pie", &["gcc", "-static-pie"]),
+        build_with(
+            "ld.mold",
+            "mold-static-pie",
+            &["gcc", "-static-pie", "-fuse-ld=mold"],
+        ),
+    ]);
+}
+
 /// musl's own functions have no unwind information; the one that calls `main` is known by its name.
 #[test]
 fn a_program_with_musl_in_it_is_whole() {
