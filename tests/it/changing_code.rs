@@ -4,7 +4,7 @@
 use crate::support::folded::tolerance;
 use crate::support::stacks::{BY_TABLES, assert_complete};
 use crate::support::workload::build_as;
-use crate::support::{Folded, KnownStacks, Need, Record, Workload, missing};
+use crate::support::{Folded, KnownStacks, Need, Record, Workload, build, missing};
 
 use nix::sys::signal::Signal;
 
@@ -80,6 +80,41 @@ fn libraries_that_follow_each_other_at_an_address_have_their_own_names_and_rules
     );
     let mixed = folded.with_below("first_", "second_") + folded.with_below("second_", "first_");
     assert_eq!(mixed, 0, "both are never there at the same time");
+}
+
+#[test]
+fn no_frame_is_found_by_the_rules_of_a_library_that_is_gone() {
+    let Some((folded, _)) = reopened() else {
+        return;
+    };
+    assert!(
+        folded.with("_leaf") > 500,
+        "{} samples",
+        folded.with("_leaf")
+    );
+    assert_eq!(folded.with("decoy"), 0, "samples show what never runs");
+}
+
+#[test]
+fn what_a_new_process_lacks_at_first_is_called_warming() {
+    if missing(&[Need::Bpf]) {
+        return;
+    }
+    let finished = Record::new()
+        .args(["-F", &HZ.to_string()])
+        .args(BY_TABLES)
+        .launching(&build("short_lived.c"), &["800"])
+        .run();
+    let folded = finished.assert_recorded().folded();
+    assert!(folded.with("short_burn") as f64 > 0.9 * 0.8 * HZ);
+    let (cut, warming) = (folded.truncated(), folded.with("[truncated: warming]"));
+    assert_eq!(
+        warming,
+        cut,
+        "{:#?}",
+        folded.only(|frames| frames[1].starts_with("["))
+    );
+    assert!(cut as f64 <= LATE * folded.total() as f64, "{cut} samples");
 }
 
 #[test]

@@ -40,7 +40,8 @@ impl Folded {
         self.only(|frames| !frames.iter().any(|frame| frame.contains("[truncated: ")))
     }
 
-    fn only(&self, test: impl Fn(&[String]) -> bool) -> Folded {
+    /// The stacks that satisfy `test`.
+    pub(crate) fn only(&self, test: impl Fn(&[String]) -> bool) -> Folded {
         let stacks = self.stacks.iter().filter(|(frames, _)| test(frames));
         Folded {
             stacks: stacks
