@@ -2,7 +2,7 @@
 //! or without, with names or without, and whichever section says how to unwind it.
 
 use crate::support::proc::wait_for_cpu;
-use crate::support::stacks::{BY_TABLES, user_frames};
+use crate::support::stacks::{BY_TABLES, assert_complete, user_frames};
 use crate::support::workload::build_as;
 use crate::support::{Folded, KnownStacks, Need, Record, Workload, missing};
 
@@ -183,20 +183,39 @@ fn a_stripped_program_has_all_frames_though_no_names() {
     }
 }
 
-#[test]
-fn goroutines_are_whole() {
+/// A recording of goroutines.go.
+fn goroutines() -> Option<Folded> {
     if missing(&[Need::Bpf, Need::Program("go")]) {
-        return;
+        return None;
     }
     let workload = Workload::start("goroutines.go", &[]);
     let finished = Record::pid(workload.pid())
         .args(["-F", "997"])
         .args(BY_TABLES)
         .run_for_cpu(workload.pid(), 2000);
-    let folded = finished.assert_recorded().folded();
+    Some(finished.assert_recorded().folded())
+}
+
+#[test]
+fn goroutines_are_whole() {
+    let Some(folded) = goroutines() else { return };
     let known = KnownStacks {
         is_outside: |frames| frames == ["runtime.goexit"],
         ..KnownStacks::from_main(&["main.works main.descend*40 main.leafWork"])
     };
     known.assert_seen_in(&folded);
+}
+
+/// Go's `time.now` asks the vDSO on the stack of the thread, not of the goroutine.
+#[test]
+fn a_goroutine_that_asks_for_the_time_is_whole_through_the_vdso() {
+    let Some(folded) = goroutines() else { return };
+    let asking = folded.only(|frames| !frames.iter().any(|frame| frame == "main.works"));
+    let known = KnownStacks {
+        is_outside: |frames| frames == ["runtime.goexit"],
+        is_ignored: |frame| !frame.starts_with("main."),
+        stacks: &["main.asksForTime"],
+    };
+    assert_complete(&asking);
+    known.assert_seen_in(&asking);
 }
