@@ -219,3 +219,23 @@ fn a_goroutine_that_asks_for_the_time_is_whole_through_the_vdso() {
     assert_complete(&asking);
     known.assert_seen_in(&asking);
 }
+
+/// A compiler moves what is rarely used out of a function, and debug information then says that it has two ranges.
+#[test]
+fn functions_in_two_parts_keep_their_names() {
+    if missing(&[Need::Bpf, Need::Program("g++")]) {
+        return;
+    }
+    let recipe = [&["g++"][..], &FLAGS].concat();
+    let program = build_as("exceptions.cpp", &recipe, "exceptions-debug");
+    let workload = Workload::start_program(&program, &[]);
+    let finished = Record::pid(workload.pid())
+        .args(["-F", "997"])
+        .args(BY_TABLES)
+        .run_for_cpu(workload.pid(), 1200);
+    let folded = finished.assert_recorded().folded();
+    let handling = folded.with("work_in_catch");
+    let named = folded.with_below("catcher", "work_in_catch");
+    assert!(handling > 100, "{handling} samples");
+    assert_eq!(named, handling, "calls of `catcher` have its name");
+}
