@@ -2,15 +2,19 @@
 
 mod bad_input;
 mod capacity;
+mod changing_code;
+mod detours;
 mod following;
 mod golden;
 mod ground_truth;
 mod interop;
 mod kernel_walks;
+mod linking;
 mod postgres;
 mod report;
 mod sandbox;
 mod support;
 mod table_memory;
+mod twin_walkers;
 mod unwind_tables;
 mod workloads;

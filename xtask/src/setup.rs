@@ -83,9 +83,23 @@ const NEEDS: &[Need] = &[
     Need {
         purpose: Purpose::Tests,
         what: "go",
-        why: "`go tool pprof` must read what perfprof writes",
+        why: "`go tool pprof` must read what perfprof writes, and goroutines have stacks of their own",
         packages: &["golang-go"],
         is_met: || on_path("go"),
+    },
+    Need {
+        purpose: Purpose::Tests,
+        what: "lld and mold",
+        why: "the tests record programs of linkers that lay out segments in other ways",
+        packages: &["lld", "mold"],
+        is_met: || on_path("ld.lld") && on_path("ld.mold"),
+    },
+    Need {
+        purpose: Purpose::Tests,
+        what: "musl-gcc",
+        why: "the tests record a program with another C library",
+        packages: &["musl-tools"],
+        is_met: || on_path("musl-gcc"),
     },
 ];
 

@@ -1,9 +1,11 @@
 //! Turns a workload's source into a program: the first line of the source names the compiler and its flags
-//! (`// build: gcc -O2 …`). Used by the tests and by `cargo xtask demo`, so it needs nothing but `std`.
+//! (`// build: gcc -O2 …`). Used by the tests and by `cargo xtask demo`, so it needs nothing but `std`. A word `SOURCE`
+//! in it is where the source's path goes; without, that is right behind the compiler.
 //!
 //! In: a source in `fixtures/workloads`. Out: the path of a program, made once per content of source, header and
 //! recipe, also when several tests ask for it at the same time.
 
+use std::ffi::OsStr;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,7 +17,6 @@ use std::{env, fs, process, thread};
 /// that is the command name a profile shows.
 pub(crate) fn compile(source: &Path, out_dir: &Path) -> Result<PathBuf, String> {
     let text = read(source)?;
-    let header = source.with_file_name("workload.h");
     let recipe = recipe(&text).ok_or_else(|| {
         format!(
             "`{}` does not begin with `// build: COMPILER FLAGS`",
@@ -25,10 +26,21 @@ pub(crate) fn compile(source: &Path, out_dir: &Path) -> Result<PathBuf, String> 
     let stem = source
         .file_stem()
         .ok_or_else(|| format!("`{}` has no name", source.display()))?;
+    compile_as(source, &recipe, stem, out_dir)
+}
+
+/// The same by another recipe than the source's own, under another name.
+pub(crate) fn compile_as(
+    source: &Path,
+    recipe: &[&str],
+    name: &OsStr,
+    out_dir: &Path,
+) -> Result<PathBuf, String> {
+    let header = source.with_file_name("workload.h");
     let mut hasher = DefaultHasher::new();
-    (source.file_name(), &text, read(&header)?).hash(&mut hasher);
+    (source.file_name(), read(source)?, read(&header)?, recipe).hash(&mut hasher);
     let folder = out_dir.join(format!("{:016x}", hasher.finish()));
-    let program = folder.join(stem);
+    let program = folder.join(name);
     if program.exists() {
         return Ok(program);
     }
@@ -41,18 +53,24 @@ pub(crate) fn compile(source: &Path, out_dir: &Path) -> Result<PathBuf, String> 
         process::id(),
         thread::current().id()
     ));
-    let made = Command::new(recipe[0])
-        .arg(source)
-        .args(&recipe[1..])
+    let (compiler, flags) = (recipe[0], &recipe[1..]);
+    let at = flags.iter().position(|flag| *flag == "SOURCE");
+    let (before, after) = match at {
+        Some(at) => (&flags[..at], &flags[at + 1..]),
+        None => flags.split_at(0),
+    };
+    let made = Command::new(compiler)
+        .args(before)
         .arg("-o")
         .arg(&aside)
+        .arg(source)
+        .args(after)
         .output()
-        .map_err(|e| format!("failed to run `{}`: {e}", recipe[0]))?;
+        .map_err(|e| format!("failed to run `{compiler}`: {e}"))?;
     if !made.status.success() {
         let words = String::from_utf8_lossy(&made.stderr);
         return Err(format!(
-            "`{}` refused `{}`:\n{words}",
-            recipe[0],
+            "`{compiler}` refused `{}`:\n{words}",
             source.display()
         ));
     }

@@ -30,6 +30,26 @@ impl Folded {
         self.stacks.values().sum()
     }
 
+    /// The stacks of the process of that name.
+    pub(crate) fn of_process(&self, name: &str) -> Folded {
+        self.only(|frames| frames[0] == name)
+    }
+
+    /// The stacks that reach their root.
+    pub(crate) fn complete(&self) -> Folded {
+        self.only(|frames| !frames.iter().any(|frame| frame.contains("[truncated: ")))
+    }
+
+    /// The stacks that satisfy `test`.
+    pub(crate) fn only(&self, test: impl Fn(&[String]) -> bool) -> Folded {
+        let stacks = self.stacks.iter().filter(|(frames, _)| test(frames));
+        Folded {
+            stacks: stacks
+                .map(|(frames, count)| (frames.clone(), *count))
+                .collect(),
+        }
+    }
+
     /// Samples whose stack satisfies `test`.
     pub(crate) fn count_where(&self, test: impl Fn(&[String]) -> bool) -> u64 {
         let matching = self.stacks.iter().filter(|(frames, _)| test(frames));

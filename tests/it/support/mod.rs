@@ -6,10 +6,12 @@ pub(crate) mod need;
 pub(crate) mod postgres;
 pub(crate) mod proc;
 pub(crate) mod recording;
+pub(crate) mod stacks;
 pub(crate) mod workload;
 
 pub(crate) use folded::Folded;
 pub(crate) use need::{Need, missing};
 pub(crate) use postgres::Postgres;
 pub(crate) use recording::Record;
+pub(crate) use stacks::KnownStacks;
 pub(crate) use workload::{Workload, build};

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::compile::compile;
+use super::compile::{compile, compile_as};
 
 /// Where the repository stands.
 pub(crate) fn repository() -> &'static Path {
@@ -16,9 +16,21 @@ pub(crate) fn repository() -> &'static Path {
 
 /// The compiled program of `fixtures/workloads/<source>`.
 pub(crate) fn build(source: &str) -> PathBuf {
-    let source = repository().join("fixtures/workloads").join(source);
-    let out_dir = repository().join("target/workloads");
-    compile(&source, &out_dir).unwrap_or_else(|message| panic!("{message}"))
+    compile(&source_of(source), &programs()).unwrap_or_else(|message| panic!("{message}"))
+}
+
+/// The same source, compiled by another recipe and called `name`.
+pub(crate) fn build_as(source: &str, recipe: &[&str], name: &str) -> PathBuf {
+    compile_as(&source_of(source), recipe, name.as_ref(), &programs())
+        .unwrap_or_else(|message| panic!("{message}"))
+}
+
+fn source_of(name: &str) -> PathBuf {
+    repository().join("fixtures/workloads").join(name)
+}
+
+fn programs() -> PathBuf {
+    repository().join("target/workloads")
 }
 
 /// A process that says on standard output what it does, one line at a time.
