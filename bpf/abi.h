@@ -131,6 +131,8 @@ enum cfa_kind {
 	CFA_LEAF_REGISTER = 9,
 	CFA_UNSUPPORTED = 10,
 	CFA_OTHER_STACK = 11,
+	/* In no table. Remembered where an address was laid down as where to return to; `aux` is the stack_end. */
+	CFA_LAID_DOWN = 12,
 };
 
 /* What the caller's RBP is; `RbpKind` in src/unwind/row.rs. */

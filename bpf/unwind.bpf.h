@@ -248,6 +248,19 @@ static __always_inline __u64 round_bits(const struct walker *w)
 	return (__u64)(w->space.id >> ADDRESS_SPACE_BITS) << (8 + RBP_KIND_BITS) & ROUND_MASK;
 }
 
+/*
+ * Where code without rules ends and code with rules begins, nobody calls: the beginning of a function was laid down as
+ * where to return to (makecontext). It has no caller.
+ */
+static __always_inline __u64 laid_down(struct walker *w, __u64 without)
+{
+	__u8 next = find_rule(w->space.spans_at, w->space.spans, w->ip + 1);
+
+	if (next == CFA_NO_RULE)
+		return without;
+	return CFA_LAID_DOWN | (__u64)(next == CFA_ROOT ? END_ROOT : END_NO_UNWIND_INFO) << 48;
+}
+
 static __always_inline __u64 rule_of(struct walker *w)
 {
 	__u64 key = w->ip | (__u64)w->space.id << USER_BITS;
@@ -261,6 +274,8 @@ static __always_inline __u64 rule_of(struct walker *w)
 	__u64 rule = find_rule(w->space.spans_at, w->space.spans, w->ip);
 
 	w->misses++;
+	if (rule == no_rule(END_NO_UNWIND_INFO))
+		rule = laid_down(w, rule);
 	/* A table may come back. */
 	if (rule == no_rule(END_TABLE_EVICTED))
 		return rule;
@@ -342,6 +357,13 @@ static __always_inline int push(struct walker *w, __u64 ra, __u64 ip, __u64 sp, 
 	return CONTINUE;
 }
 
+/* The last frame was not called: its address is meant itself, not the one before. */
+static __always_inline void was_not_called(struct walker *w)
+{
+	if (w->filled != w->first + 1)
+		w->frames[(w->filled - 1) & (RECORD_FRAMES - 1)] = w->ip + 2;
+}
+
 /*
  * The leaf stands before its frame was made or after it was given up, by the instruction it stands at: the return address
  * is on top of the stack, or just below the caller's RBP. Then `sp` is the caller's, and w->bp, too.
@@ -395,6 +417,7 @@ static __always_inline int leave_signal(struct walker *w, __s64 offset)
 {
 	__u64 context = w->sp + offset, bp = 0, sp = 0, ip = 0;
 
+	was_not_called(w);
 	if (!read_ahead(w, context + UCONTEXT_RBP, &bp) || !read_stack(w, context + UCONTEXT_RSP, &sp) ||
 	    !read_stack(w, context + UCONTEXT_RIP, &ip))
 		return end_walk(w, END_UNREADABLE_STACK);
@@ -470,6 +493,9 @@ __noinline int unwind_step(__u32 cpu)
 		cfa = bp + wide_offset;
 	} else if (kind == CFA_NO_RULE) {
 		return bridge(w, aux);
+	} else if (kind == CFA_LAID_DOWN) {
+		was_not_called(w);
+		return end_walk(w, aux);
 	} else if (kind == CFA_ROOT) {
 		return end_walk(w, END_ROOT);
 	} else if (kind == CFA_PLT) {

@@ -6,7 +6,7 @@
 use crate::profile::{FrameIx, FrameKind, ProfileBuilder, StackEnd, Why};
 
 /// Entry points of processes and threads in glibc, musl, the kernel and Go.
-const FIRST_FUNCTIONS: [&str; 19] = [
+const FIRST_FUNCTIONS: [&str; 22] = [
     "_start",
     "__clone",
     "clone",
@@ -19,9 +19,13 @@ const FIRST_FUNCTIONS: [&str; 19] = [
     "libc_start_main_stage2",
     "_start_c",
     "_dl_start_user",
+    // Of a coroutine.
+    "__start_context",
     // Go: of a goroutine, of a thread, of the process, and of the scheduler on a thread's own stack.
     "runtime.goexit",
     "runtime.goexit.abi0",
+    "runtime.clone",
+    "runtime.clone.abi0",
     "runtime.mstart",
     "runtime.mstart.abi0",
     "runtime.rt0_go",

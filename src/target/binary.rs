@@ -3,6 +3,7 @@
 //! In: an open file of the target. Out: a [`Binary`], which keeps the file open so that it can be symbolized after the
 //! process has gone. A file that cannot be parsed is still a `Binary`, with the reason in [`Binary::problem`].
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
 
@@ -12,6 +13,8 @@ use object::{Endianness, Object, ObjectSection, ReadCache, elf};
 use crate::profile::{BuildId, ElfAddr, FileOffset, MappingKind};
 
 use super::framed::FramedFunctions;
+
+pub use super::framed::StackSwitch;
 
 /// A section larger than this is not read: the largest `.eh_frame` known to us (Chromium) has about 30 MB.
 const MAX_SECTION_BYTES: u64 = 256 << 20;
@@ -175,10 +178,10 @@ impl Binary {
     }
 
     /// Where functions of Go's runtime begin that change stacks without saying so in their unwind information.
-    pub fn stack_switchers(&self) -> Vec<ElfAddr> {
+    pub fn stack_switchers(&self) -> HashMap<ElfAddr, StackSwitch> {
         match &self.file {
             Some(file) if self.is_go => self.framed.stack_switchers(file),
-            _ => Vec::new(),
+            _ => HashMap::new(),
         }
     }
 

@@ -6,6 +6,7 @@
 //! crossing it skips nobody.
 
 use std::cell::OnceCell;
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -24,15 +25,26 @@ const MAX_SYMBOLS: usize = 4 << 20;
 /// Source: V8, `src/codegen/x64/macro-assembler-x64.h`, `EnterFrame`.
 const V8_BUILTIN: &[u8] = b"Builtins_";
 
-/// Functions of Go's runtime that call the vDSO on the thread's stack.
-/// Source: Go, `src/runtime/{sys,time}_linux_amd64.s`.
-const GO_SWITCHERS: [&str; 6] = [
-    "time.now",
-    "time.now.abi0",
-    "runtime.nanotime1",
-    "runtime.nanotime1.abi0",
-    "runtime.walltime",
-    "runtime.walltime.abi0",
+/// How a function of Go's runtime changes from a goroutine's stack to the thread's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StackSwitch {
+    /// For a call; its frame stays on the goroutine's stack.
+    ForCall,
+    /// For good: what follows is the scheduler's own work.
+    ForGood,
+}
+
+/// Functions of Go's runtime that change stacks and do not say so in their unwind information.
+/// Source: Go, `src/runtime/{sys_linux,time_linux,asm}_amd64.s`.
+const GO_SWITCHERS: [(&str, StackSwitch); 8] = [
+    ("time.now", StackSwitch::ForCall),
+    ("time.now.abi0", StackSwitch::ForCall),
+    ("runtime.nanotime1", StackSwitch::ForCall),
+    ("runtime.nanotime1.abi0", StackSwitch::ForCall),
+    ("runtime.walltime", StackSwitch::ForCall),
+    ("runtime.walltime.abi0", StackSwitch::ForCall),
+    ("runtime.morestack", StackSwitch::ForGood),
+    ("runtime.morestack.abi0", StackSwitch::ForGood),
 ];
 
 /// A function by its symbol.
@@ -41,7 +53,7 @@ struct Extent {
     start: u64,
     end: u64,
     promised: bool,
-    switches_stack: bool,
+    switches: Option<StackSwitch>,
 }
 
 /// The functions of one file, listed when first asked for.
@@ -53,10 +65,12 @@ impl FramedFunctions {
         self.0.get_or_init(|| list(file).unwrap_or_default())
     }
 
-    /// Where functions begin that change stacks and keep their frame pointer on the former one.
-    pub fn stack_switchers(&self, file: &File) -> Vec<ElfAddr> {
-        let switching = self.extents(file).iter().filter(|e| e.switches_stack);
-        switching.map(|extent| ElfAddr(extent.start)).collect()
+    /// Where functions begin that change stacks.
+    pub fn stack_switchers(&self, file: &File) -> HashMap<ElfAddr, StackSwitch> {
+        let extents = self.extents(file).iter();
+        extents
+            .filter_map(|extent| Some((ElfAddr(extent.start), extent.switches?)))
+            .collect()
     }
 
     /// Whether the function at `addr` keeps a frame pointer.
@@ -84,11 +98,16 @@ fn list(file: &File) -> Result<Vec<Extent>, object::Error> {
             promised: symbol
                 .name_bytes()
                 .is_ok_and(|name| name.starts_with(V8_BUILTIN)),
-            switches_stack: symbol.name().is_ok_and(|name| GO_SWITCHERS.contains(&name)),
+            switches: symbol.name().ok().and_then(stack_switch),
         })
         .collect();
     extents.sort_unstable_by_key(|extent| extent.start);
     Ok(extents)
+}
+
+fn stack_switch(name: &str) -> Option<StackSwitch> {
+    let found = GO_SWITCHERS.iter().find(|(known, _)| *known == name);
+    found.map(|(_, switch)| *switch)
 }
 
 fn makes_frame(file: &File, segments: &[Segment], start: u64) -> bool {

@@ -53,6 +53,15 @@ struct Frame {
     bridged: bool,
 }
 
+/// Code that nobody called: its own beginning was laid down as where to return to.
+#[derive(Clone, Copy)]
+enum LaidDown {
+    /// By the kernel, below a signal handler.
+    Trampoline,
+    /// As a first function (`makecontext`): code without rules ends before it. It has no caller.
+    First(StackEnd),
+}
+
 /// What a step found.
 enum Step {
     Caller(Frame),
@@ -78,8 +87,15 @@ impl CopyUnwinder {
         };
         let mut count = 0;
         loop {
+            let laid_down = self.laid_down(mappings, frame.addr);
+            if let (Some(_), FrameAddr::Return(begin)) = (laid_down, frame.addr) {
+                frame.addr = FrameAddr::Exact(begin);
+            }
             frames.push(frame.addr);
             count += 1;
+            if let Some(LaidDown::First(end)) = laid_down {
+                return end;
+            }
             match self.step(mappings, stack, &frame) {
                 Step::End(StackEnd::Root) if frame.bridged => {
                     return StackEnd::Truncated(Why::Bridged);
@@ -90,6 +106,22 @@ impl CopyUnwinder {
                 }
                 Step::Caller(next) => frame = next,
             }
+        }
+    }
+
+    fn laid_down(&mut self, mappings: &Mappings, addr: FrameAddr) -> Option<LaidDown> {
+        let FrameAddr::Return(begin) = addr else {
+            return None;
+        };
+        let mut row = |addr| {
+            let region = mappings.find(addr)?;
+            self.rows.find(&region.binary, region.elf_addr(addr)?)
+        };
+        match (row(addr.lookup_addr()), row(begin)) {
+            (Some(before), _) => before.is_signal.then_some(LaidDown::Trampoline),
+            (None, None) => None,
+            (None, Some(row)) if row.is_root() => Some(LaidDown::First(StackEnd::Root)),
+            (None, Some(_)) => Some(LaidDown::First(StackEnd::Truncated(Why::NoUnwindInfo))),
         }
     }
 

@@ -83,14 +83,22 @@ pub fn walk(
         bridged: false,
     };
     for _ in 0..MAX_FRAMES {
-        frames.push(state.addr);
         let guide = guide(state.addr, mappings, tables);
-        if guide.rule == Rule::ROOT {
+        let laid_down = laid_down(&state, &guide, mappings, tables);
+        if laid_down.is_some() || guide.rule.cfa == CfaKind::Signal {
+            state.addr = not_called(state.addr);
+        }
+        frames.push(state.addr);
+        let rule = laid_down.unwrap_or(guide.rule);
+        if rule == Rule::ROOT {
             return if state.bridged {
                 StackEnd::Truncated(Why::Bridged)
             } else {
                 StackEnd::Root
             };
+        }
+        if laid_down.is_some() {
+            return StackEnd::Truncated(guide.without_rule);
         }
         let caller = if guide.rule == Rule::NONE {
             bridge(&state, &guide, mappings, memory)
@@ -103,6 +111,30 @@ pub fn walk(
         }
     }
     StackEnd::Truncated(Why::TooDeep)
+}
+
+/// The rule of a function that nobody called: its own beginning was laid down as where to return to (`makecontext`), so
+/// that code without rules ends before it.
+fn laid_down(
+    state: &State,
+    guide_before: &Guide,
+    mappings: &Mappings,
+    tables: &mut Tables,
+) -> Option<Rule> {
+    if guide_before.rule != Rule::NONE || guide_before.without_rule != Why::NoUnwindInfo {
+        return None;
+    }
+    let next = RuntimeAddr(state.addr.lookup_addr().0 + 1);
+    let rule = guide(FrameAddr::Exact(next), mappings, tables).rule;
+    (rule != Rule::NONE).then_some(rule)
+}
+
+/// The address of such a function, or of a signal trampoline, is meant itself.
+fn not_called(addr: FrameAddr) -> FrameAddr {
+    match addr {
+        FrameAddr::Return(begin) => FrameAddr::Exact(begin),
+        exact => exact,
+    }
 }
 
 fn guide(addr: FrameAddr, mappings: &Mappings, tables: &mut Tables) -> Guide {

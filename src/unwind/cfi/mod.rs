@@ -104,14 +104,13 @@ pub(super) fn compile(binary: &Binary, sink: &mut impl RowSink) -> (usize, Gaps)
         let next = extents.get(ix + 1).map_or(u64::MAX, |next| next.start);
         let end = extent.end.min(next);
         let source = extent.source as usize;
-        let switches_stack = switchers.contains(&ElfAddr(extent.start));
-        let mut rows = |addr, rule| {
-            let body = match switches_stack {
-                true => go::body_begins(addr, rule),
-                false => None,
-            };
-            sink.set(addr, rule)
-                && body.is_none_or(|from| from >= end || sink.set(from, go::body()))
+        let switch = switchers.get(&ElfAddr(extent.start)).copied();
+        let mut rows = |addr, rule| match switch {
+            None => sink.set(addr, rule),
+            Some(switch) => go::rows(switch, addr, rule)
+                .into_iter()
+                .filter(|(from, _)| *from < end)
+                .all(|(from, rule)| sink.set(from, rule)),
         };
         let has_room = match source.checked_sub(eh_frames.len()) {
             _ if extent.source == STUBS => stubs::rows(&unwind.stubs[extent.offset])
