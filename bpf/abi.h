@@ -162,6 +162,14 @@ struct unwind_row {
 	__u16 rule;
 };
 
+/*
+ * A page of so many rows has an index: before its first row stands for each bucket of 256 addresses, in 16 bits, how many
+ * rows lie before it. What costs in a search is each line of memory that is not in a cache.
+ */
+#define INDEXED_ROWS 17
+#define PAGE_BUCKETS 256
+#define INDEX_WORDS (PAGE_BUCKETS / 2)
+
 /* 64 KiB of a binary's address space. The first row covers the page's beginning; addresses below it have no rule. */
 struct unwind_page {
 	__u32 rows_at;

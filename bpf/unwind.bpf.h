@@ -26,13 +26,17 @@
 /* Bytes of stack read at once: some forty frames of ordinary code. */
 #define WINDOW_BYTES 2048
 #define WINDOW_WORDS (WINDOW_BYTES / 8)
+/* Where the last window served fewer frames than this, they are large, and less is read. */
+#define FRAMES_WORTH 3
+#define SMALL_WINDOW_BYTES 256
 /* Remembered rules per CPU: 64 KiB, most of a second-level cache is left to the target. */
 #define CACHE_BITS 12
 #define CACHE_SLOTS (1u << CACHE_BITS)
 /* The lowest page is never mapped (vm.mmap_min_addr). */
 #define LOWEST_ADDRESS 4096
-/* Steps of a search: a page has at most 2^16 rows. */
-#define SEARCH_STEPS 17
+/* Steps of a search: among the rows of a bucket and the one before them; among MAX_SPANS. */
+#define ROW_STEPS 9
+#define SPAN_STEPS 15
 
 struct remembered {
 	__u64 key;
@@ -59,6 +63,8 @@ struct walker {
 	/* The window holds window_bytes of user memory from window_base. */
 	__u64 window_base;
 	__u64 window_bytes;
+	/* Frames in the record when it was read. */
+	__u32 window_filled;
 	__u64 window[WINDOW_WORDS];
 	struct remembered cache[CACHE_SLOTS];
 };
@@ -149,12 +155,27 @@ static __always_inline __u64 is_below(__u64 a, __u64 b)
 	return below;
 }
 
-/* The last of `rows` rows at `at` with pc_low <= pc_low; the first when all are above. */
+/* How many rows of a page lie before a bucket. */
+static __always_inline __u32 rows_before(const __u32 *words, __u32 rows_at, __u32 bucket)
+{
+	return words[WORD(rows_at - INDEX_WORDS + (bucket >> 1))] >> 16 * (bucket & 1) & 0xffff;
+}
+
+/* The last of a page's rows that begins at or below pc_low; the first when all are above. */
 static __always_inline __u32 lower_row(const __u32 *words, __u32 at, __u32 rows, __u32 pc_low)
 {
 	__u64 base = 0, left = rows;
 
-	for (int i = 0; i < SEARCH_STEPS; i++) {
+	if (rows >= INDEXED_ROWS) {
+		__u32 bucket = pc_low >> 8, end = rows;
+
+		base = rows_before(words, at, bucket);
+		if (bucket < PAGE_BUCKETS - 1)
+			end = rows_before(words, at, bucket + 1);
+		base -= base != 0;
+		left = end - base;
+	}
+	for (int i = 0; i < ROW_STEPS; i++) {
 		__u64 half = left >> 1;
 
 		if (half == 0)
@@ -172,7 +193,7 @@ static __always_inline __u32 lower_span(const __u32 *words, __u32 at, __u32 span
 {
 	__u64 base = 0, left = spans;
 
-	for (int i = 0; i < SEARCH_STEPS; i++) {
+	for (int i = 0; i < SPAN_STEPS; i++) {
 		__u64 half = left >> 1;
 
 		if (half == 0)
@@ -288,16 +309,18 @@ static __always_inline __u64 rule_of(struct walker *w)
 static __always_inline void move_window(struct walker *w, __u64 addr)
 {
 	__u64 to_page_end = USER_PAGE_BYTES - (addr & (USER_PAGE_BYTES - 1));
+	__u32 bytes = w->filled - w->window_filled < FRAMES_WORTH ? SMALL_WINDOW_BYTES : WINDOW_BYTES;
 
 	addr &= ~7ull;
+	w->window_filled = w->filled;
 	w->window_base = addr;
-	w->window_bytes = WINDOW_BYTES;
+	w->window_bytes = bytes;
 	w->reads++;
-	if (!bpf_probe_read_user(w->window, WINDOW_BYTES, (void *)addr))
+	if (!bpf_probe_read_user(w->window, bytes, (void *)addr))
 		return;
 	to_page_end = (to_page_end + 7) & ~7ull;
 	w->window_bytes = 0;
-	if (to_page_end < 8 || to_page_end >= WINDOW_BYTES)
+	if (to_page_end < 8 || to_page_end >= bytes)
 		return;
 	w->reads++;
 	if (!bpf_probe_read_user(w->window, to_page_end, (void *)addr))
@@ -543,6 +566,7 @@ __noinline int unwind_step(__u32 cpu)
 static __always_inline void walk_tables(struct walker *w, __u32 cpu)
 {
 	w->window_bytes = 0;
+	w->window_filled = w->filled - FRAMES_WORTH;
 	w->reads = w->hits = w->misses = 0;
 	w->sample.end = END_TOO_DEEP;
 	for (int i = 0; i < MAX_USER_FRAMES; i++) {

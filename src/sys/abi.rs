@@ -94,6 +94,12 @@ pub const MAX_ADDRESS_SPACE_ID: u32 = (1 << 23) - 1;
 /// See `struct address_space`.
 pub const ADDRESS_SPACE_BITS: u32 = 17;
 
+/// A page of so many rows has an index before them: for each of [`PAGE_BUCKETS`] as many addresses, how many rows lie
+/// before it, as `u16`.
+pub const INDEXED_ROWS: usize = 17;
+/// Parts of a page that its index tells apart.
+pub const PAGE_BUCKETS: usize = 256;
+
 /// `struct unwind_page`: rows of 64 KiB of a binary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, Immutable)]
 #[repr(C)]

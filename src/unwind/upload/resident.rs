@@ -12,11 +12,14 @@ use std::time::Duration;
 use zerocopy::IntoBytes;
 
 use crate::profile::{MappingKind, Why};
-use crate::sys::abi::{CHUNK_WORDS, MAX_TABLES, UnwindPage, UnwindTableEntry};
+use crate::sys::abi::{
+    CHUNK_WORDS, INDEXED_ROWS, MAX_TABLES, PAGE_BUCKETS, UnwindPage, UnwindTableEntry,
+};
 use crate::sys::unwind_maps::UnwindMaps;
 use crate::sys::usage::monotonic_ns;
 use crate::target::binary::Binary;
 use crate::unwind::UnwindTable;
+use crate::unwind::row::UnwindRow;
 
 use super::heap::{Heap, Place};
 
@@ -214,8 +217,10 @@ impl Resident {
             let rows = &table.rows()[bounds[0] as usize..bounds[1] as usize];
             let mut page = UnwindPage::default();
             if !rows.is_empty() {
+                let index = index_of(rows);
+                let at = self.put(&[index.as_bytes(), rows.as_bytes()].concat(), places)?;
                 page = UnwindPage {
-                    rows_at: self.put(rows.as_bytes(), places)?,
+                    rows_at: at + words_of(index.as_bytes()) as u32,
                     rows: rows.len() as u32,
                 };
             }
@@ -287,6 +292,16 @@ impl Resident {
         });
         eviction.times += 1;
     }
+}
+
+/// The index of a page, as `bpf/abi.h` has it; empty for a page of few rows.
+fn index_of(rows: &[UnwindRow]) -> Vec<u16> {
+    if rows.len() < INDEXED_ROWS {
+        return Vec::new();
+    }
+    (0..PAGE_BUCKETS)
+        .map(|bucket| rows.partition_point(|row| usize::from(row.pc_low) < bucket << 8) as u16)
+        .collect()
 }
 
 fn entry_without(why: Why) -> UnwindTableEntry {

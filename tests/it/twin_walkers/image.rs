@@ -2,10 +2,13 @@
 //! uploads them.
 
 use perfprof::profile::{MappingKind, Why};
-use perfprof::sys::abi::{AddressSpace, CHUNK_WORDS, UnwindPage, UnwindSpan, UnwindTableEntry};
+use perfprof::sys::abi::{
+    AddressSpace, CHUNK_WORDS, INDEXED_ROWS, PAGE_BUCKETS, UnwindPage, UnwindSpan, UnwindTableEntry,
+};
 use perfprof::target::binary::Binary;
 use perfprof::target::mappings::Mappings;
 use perfprof::unwind::UnwindTable;
+use perfprof::unwind::row::UnwindRow;
 use zerocopy::IntoBytes;
 
 use super::stops::Stop;
@@ -54,8 +57,16 @@ impl Image {
             .windows(2)
             .map(|bounds| {
                 let rows = &table.rows()[bounds[0] as usize..bounds[1] as usize];
+                let mut index: Vec<u16> = Vec::new();
+                if rows.len() >= INDEXED_ROWS {
+                    for bucket in 0..PAGE_BUCKETS as u32 {
+                        let before = |row: &&UnwindRow| u32::from(row.pc_low) / 256 < bucket;
+                        index.push(rows.iter().filter(before).count() as u16);
+                    }
+                }
+                let at = self.put(&[index.as_bytes(), rows.as_bytes()].concat());
                 UnwindPage {
-                    rows_at: self.put(rows.as_bytes()),
+                    rows_at: at + index.len() as u32 / 2,
                     rows: rows.len() as u32,
                 }
             })
