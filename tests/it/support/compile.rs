@@ -1,7 +1,7 @@
 //! Turns a workload's source into a program: the first line of the source names the compiler and its flags
 //! (`// build: gcc -O2 …`). Used by the tests and by `cargo xtask demo`, so it needs nothing but `std`.
 //!
-//! In: a source in `fixtures/workloads`. Out: the path of a program, made once per content of source, header and
+//! In: a source in `fixtures/workloads`. Out: the path of a program, made once per content of source, headers and
 //! recipe, also when several tests ask for it at the same time.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,7 +15,6 @@ use std::{env, fs, process, thread};
 /// that is the command name a profile shows.
 pub(crate) fn compile(source: &Path, out_dir: &Path) -> Result<PathBuf, String> {
     let text = read(source)?;
-    let header = source.with_file_name("workload.h");
     let recipe = recipe(&text).ok_or_else(|| {
         format!(
             "`{}` does not begin with `// build: COMPILER FLAGS`",
@@ -26,7 +25,7 @@ pub(crate) fn compile(source: &Path, out_dir: &Path) -> Result<PathBuf, String> 
         .file_stem()
         .ok_or_else(|| format!("`{}` has no name", source.display()))?;
     let mut hasher = DefaultHasher::new();
-    (source.file_name(), &text, read(&header)?).hash(&mut hasher);
+    (source.file_name(), &text, headers_beside(source)?).hash(&mut hasher);
     let folder = out_dir.join(format!("{:016x}", hasher.finish()));
     let program = folder.join(stem);
     if program.exists() {
@@ -72,6 +71,17 @@ pub(crate) fn recipe(text: &str) -> Option<Vec<&str>> {
 pub(crate) fn on_path(program: &str) -> bool {
     env::var_os("PATH")
         .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+}
+
+/// The contents of all headers in the source's folder: it may include any of them.
+fn headers_beside(source: &Path) -> Result<Vec<String>, String> {
+    let folder = source.parent().unwrap_or(Path::new("."));
+    let entries =
+        fs::read_dir(folder).map_err(|e| format!("failed to list `{}`: {e}", folder.display()))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "h"));
+    paths.sort();
+    paths.iter().map(|path| read(path)).collect()
 }
 
 fn read(path: &Path) -> Result<String, String> {
