@@ -225,6 +225,7 @@ fn turn(
             let theirs = floor(peers, scene, misses);
             scene.pause()?;
             let at_depth = theirs.and_then(|(ns, seen)| {
+                book.note(&format!("user frames, {name}"), FLOOR, seen);
                 let line = line.context("the cost of a frame is not known")?;
                 Ok(ns + line.ns_per_frame * (frames - seen).max(0.0))
             });

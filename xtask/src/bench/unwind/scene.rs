@@ -1,7 +1,7 @@
 //! What is recorded: the built-in workloads and real programs under load.
 //!
-//! A scene is started once and paused while another one has its turn, by stopping whatever makes it work. rustc is the
-//! exception: it begins anew each turn, since a compiler comes to an end.
+//! A scene is started once and paused while another one has its turn, by stopping whatever makes it work. A compiler
+//! comes to an end: rustc begins anew where that has happened.
 
 use std::fs;
 use std::net::TcpListener;
@@ -96,7 +96,7 @@ impl Scene {
             Play::Openssl => openssl(),
             Play::Redis => redis(),
             Play::Python => python(),
-            Play::Rustc => generated_crate::write().map(|()| Scene::new(play)),
+            Play::Rustc => rustc(),
         }?;
         scene.pause()?;
         Ok(scene)
@@ -149,22 +149,26 @@ impl Scene {
     }
 
     pub(super) fn pause(&mut self) -> anyhow::Result<()> {
-        if self.play == Play::Rustc {
-            self.parts.clear();
-            return Ok(());
-        }
         self.signal(Signal::SIGSTOP)
     }
 
-    /// Lets it work, until the next pause.
+    /// Lets it work until the next pause.
     pub(super) fn resume(&mut self) -> anyhow::Result<()> {
-        if self.play == Play::Rustc {
+        if self.play == Play::Rustc && self.has_ended() {
+            self.parts.clear();
             self.pid = self.add(&mut generated_crate::rustc()?)?;
-        } else {
-            self.signal(Signal::SIGCONT)?;
+            self.drivers = vec![self.pid];
         }
+        self.signal(Signal::SIGCONT)?;
         thread::sleep(SETTLE);
         Ok(())
+    }
+
+    fn has_ended(&mut self) -> bool {
+        match self.parts.first_mut() {
+            Some(Part::Child(child)) => !matches!(child.try_wait(), Ok(None)),
+            _ => true,
+        }
     }
 
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
@@ -204,14 +208,20 @@ impl Scene {
     }
 }
 
+impl Drop for Scene {
+    /// The last one first: a server ends when its clients have gone, and its folder is needed until then.
+    fn drop(&mut self) {
+        while self.parts.pop().is_some() {}
+    }
+}
+
 impl Drop for Part {
     fn drop(&mut self) {
         // All of this fails only when it is gone already.
         match self {
             Part::Child(child) => {
                 let pid = Pid::from_raw(child.id() as i32);
-                // A postmaster takes its children along only when it is asked to end at once.
-                let _ = kill(pid, Signal::SIGQUIT);
+                let _ = kill(pid, Signal::SIGTERM);
                 let _ = kill(pid, Signal::SIGCONT);
                 let begin = Instant::now();
                 while matches!(child.try_wait(), Ok(None)) && begin.elapsed().as_secs() < 5 {
@@ -226,6 +236,11 @@ impl Drop for Part {
             }
         }
     }
+}
+
+fn rustc() -> anyhow::Result<Scene> {
+    generated_crate::write()?;
+    Scene::of_child(Play::Rustc, &mut generated_crate::rustc()?)
 }
 
 fn openssl() -> anyhow::Result<Scene> {
