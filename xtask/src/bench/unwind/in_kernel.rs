@@ -19,6 +19,8 @@ use super::scene::{Play, Scene};
 
 const HZ: u32 = 997;
 const WARM_UP: Duration = Duration::from_millis(700);
+/// It drops samples until it has made its tables.
+const LIGHTSWITCH_WARM_UP: Duration = Duration::from_millis(2000);
 const WINDOW: Duration = Duration::from_secs(2);
 
 const FLOOR: &str = "bpf_get_stackid";
@@ -218,7 +220,13 @@ fn turn(
         }
     };
     match scene.play {
-        Play::W1 => lightswitch(peers, scene, book)?,
+        Play::W1 if Tool::Lightswitch.is_there(peers) => {
+            scene.resume()?;
+            let theirs = lightswitch(peers, scene, misses.floor_ns);
+            scene.pause()?;
+            book.note_or_gap(&figure(name), "lightswitch", theirs);
+        }
+        Play::W1 => {}
         Play::W1Large | Play::Cold => {}
         _ => {
             scene.resume()?;
@@ -274,16 +282,23 @@ pub(super) fn complete_figure(workload: &str) -> String {
     format!("complete stacks, %, {workload}")
 }
 
-/// lightswitch does not say its hits: per run, with W1 keeping all CPUs busy, so that few runs are for others.
-fn lightswitch(peers: &Peers, scene: &mut Scene, book: &mut Book) -> anyhow::Result<()> {
-    if Tool::Lightswitch.is_there(peers) {
-        scene.resume()?;
-        let measured = record(Tool::Lightswitch, peers, scene.scope());
-        scene.pause()?;
-        let ns = measured.map(|measured| measured.grown.ns_per_run());
-        book.note_or_gap(&figure(Play::W1.name()), "lightswitch", ns);
-    }
-    Ok(())
+/// lightswitch does not say how many ticks hit its target; the target's own books do, by its CPU time in the window.
+fn lightswitch(peers: &Peers, scene: &mut Scene, miss_ns: f64) -> anyhow::Result<f64> {
+    let recording = Recording::start(Tool::Lightswitch, peers, scene.scope(), HZ)?;
+    let cost = KernelCost::of(recording.pid());
+    thread::sleep(LIGHTSWITCH_WARM_UP);
+    let (before, cpu_before) = (cost.read()?, cpu_seconds(scene)?);
+    thread::sleep(WINDOW);
+    let (mut grown, cpu_after) = (cost.read()?.since(&before), cpu_seconds(scene)?);
+    let ticks = (cpu_after - cpu_before) * f64::from(HZ);
+    grown.counters.insert("ticks".into(), ticks);
+    Ok(grown.ns_per_hit(miss_ns))
+}
+
+fn cpu_seconds(scene: &mut Scene) -> anyhow::Result<f64> {
+    let truth = scene.truth_so_far()?;
+    let ns = truth["cpu_ns"].as_f64();
+    Ok(ns.context("no `cpu_ns` in the workload's books")? / 1e9)
 }
 
 /// bpftrace's hits are the counts it prints at its end, all since its beginning.

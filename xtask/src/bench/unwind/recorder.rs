@@ -19,6 +19,10 @@ pub(super) const PERF_COPY_BYTES: u32 = 8192;
 
 const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
 
+/// lightswitch insists on both being mounted; a mount namespace of its own leaves the machine's as they are.
+const WITH_TRACEFS: &str = "mount -t debugfs none /sys/kernel/debug; \
+                            mount -t tracefs none /sys/kernel/tracing; exec \"$@\"";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tool {
     Perfprof,
@@ -136,7 +140,9 @@ impl Tool {
                 command
             }
             Tool::Lightswitch => {
-                let mut command = Command::new(peers.lightswitch.as_ref().with_context(missing)?);
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "sh", "-c", WITH_TRACEFS, "sh"]);
+                command.arg(peers.lightswitch.as_ref().with_context(missing)?);
                 command.args(["--pids", &scope.pid()?, "--sample-freq", &hz]);
                 command
                     .args(["--profile-format", "pprof", "--profile-path"])
