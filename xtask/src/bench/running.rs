@@ -131,10 +131,14 @@ impl Drop for Running {
     }
 }
 
-/// The last lines of a log, joined; at most 300 characters.
+/// The end of a log, in one line.
 pub(super) fn last_words(log: &Path) -> String {
-    let text = fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text).replace('\n', " ");
+    end_of(&fs::read(log).unwrap_or_default())
+}
+
+/// The end of what a program printed, at most 300 characters, in one line.
+pub(super) fn end_of(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output).trim().replace('\n', " ");
     let skipped = text.chars().count().saturating_sub(300);
     text.chars().skip(skipped).collect()
 }

@@ -21,6 +21,7 @@ mod in_kernel;
 mod kernel_cost;
 mod own_cost;
 mod peers;
+mod perf_script;
 mod recorder;
 mod samply;
 mod scene;

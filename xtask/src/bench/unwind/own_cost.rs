@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use super::book::{Book, Target};
 use super::peers::Peers;
-use super::recorder::{PERF_COPY_BYTES, Recording, Taken, Tool};
+use super::recorder::{Recording, Taken, Tool};
 use super::scene::{Play, Scene};
 
 const HZ: u32 = 997;
-const SHORT: Duration = Duration::from_millis(500);
-const LONG: Duration = Duration::from_millis(5500);
+/// Long enough that both recordings hold kernel frames, whose names are read once.
+const SHORT: Duration = Duration::from_millis(1500);
+const LONG: Duration = Duration::from_millis(6000);
 
-const TOOLS: [Tool; 5] = [
+const TOOLS: [Tool; 4] = [
     Tool::Perfprof,
     Tool::PerfFp,
-    Tool::PerfDwarf(PERF_COPY_BYTES),
     Tool::Samply,
     Tool::SamplyNamed,
 ];

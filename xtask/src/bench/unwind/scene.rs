@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 
 use super::generated_crate;
 use super::recorder::Scope;
+use crate::bench::running::end_of;
 use crate::compile::on_path;
 use crate::setup::is_root;
 use crate::workload::Workload;
@@ -390,12 +391,9 @@ fn as_server_user(program: &Path, folder: &Path) -> Command {
 
 fn quietly(command: &mut Command) -> anyhow::Result<()> {
     let output = command.output().context("failed to run a program")?;
-    let words = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "{command:?}: {}: {words}",
-        output.status
-    );
+    let name = command.get_program().to_string_lossy();
+    let (status, words) = (output.status, end_of(&output.stderr));
+    ensure!(status.success(), "`{name}` ended with {status}: {words}");
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 //! samples are got and how many of these have a name, over what their own CPU time makes expect.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 
 use super::book::{Book, Target};
 use super::peers::Peers;
+use super::perf_script;
 use super::recorder::{Recording, Scope, Tool};
 use super::scene;
 
@@ -94,8 +95,8 @@ fn run_children() -> anyhow::Result<f64> {
     thread::sleep(TIME);
     kill(Pid::from_raw(parent.id() as i32), Signal::SIGTERM).context("failed to end a workload")?;
     let mut said = String::new();
-    let output = parent.stdout.take().context("standard output is a pipe")?;
-    BufReader::new(output).read_to_string(&mut said)?;
+    let mut output = parent.stdout.take().context("standard output is a pipe")?;
+    output.read_to_string(&mut said)?;
     parent.wait()?;
     let line = said.lines().last().unwrap_or_default();
     let truth: serde_json::Value =
@@ -133,20 +134,11 @@ fn of_folded(text: &str) -> Seen {
     seen
 }
 
-/// Paragraphs of `comm`, then a frame a line, innermost first: address and name.
+/// Paragraphs that begin with the command name; the first frame is the innermost.
 fn of_perf(folder: &Path) -> anyhow::Result<Seen> {
-    let mut child = Command::new("perf")
-        .args(["script", "--no-inline", "-F", "comm,ip,sym", "-i"])
-        .arg(folder.join("perf.data"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("failed to run `perf script`")?;
-    let output = child.stdout.take().context("standard output is a pipe")?;
     let mut seen = Seen::default();
     let mut head_was_child = false;
-    for line in BufReader::new(output).lines() {
-        let line = line.context("failed to read what perf says")?;
+    perf_script::lines(folder, "comm,ip,sym", |line| {
         let is_head = line.starts_with(|first: char| !first.is_whitespace());
         if is_head {
             head_was_child = line.trim() == CHILD;
@@ -156,8 +148,7 @@ fn of_perf(folder: &Path) -> anyhow::Result<Seen> {
             seen.named += f64::from(u8::from(is_name(name)));
             head_was_child = false;
         }
-    }
-    child.wait().context("failed to wait for perf")?;
+    })?;
     Ok(seen)
 }
 

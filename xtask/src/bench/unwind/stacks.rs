@@ -4,12 +4,11 @@
 //! output only names can be asked, so it is judged leniently: one of the three outermost frames is a function that a
 //! thread or program begins with. Where such functions have no names (stripped), a peer is judged too low; it is said.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
 
-use anyhow::Context;
+use anyhow::ensure;
 
+use super::perf_script;
 use super::recorder::{Taken, Tool, stacks_metric};
 use super::samply;
 
@@ -37,16 +36,7 @@ pub(super) fn complete_share(tool: Tool, taken: &Taken) -> anyhow::Result<f64> {
     }
 }
 
-/// `perf script` prints a stack as a paragraph, one frame a line, outermost last: address and name.
 fn of_perf(folder: &Path) -> anyhow::Result<f64> {
-    let mut child = Command::new("perf")
-        .args(["script", "--no-inline", "-F", "ip,sym", "-i"])
-        .arg(folder.join("perf.data"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("failed to run `perf script`")?;
-    let output = child.stdout.take().context("standard output is a pipe")?;
     let (mut stacks, mut complete) = (0.0, 0.0);
     let mut stack: Vec<String> = Vec::new();
     let mut end_of_stack = |stack: &mut Vec<String>| {
@@ -57,16 +47,12 @@ fn of_perf(folder: &Path) -> anyhow::Result<f64> {
             stack.clear();
         }
     };
-    for line in BufReader::new(output).split(b'\n') {
-        let line = line.context("failed to read what perf says")?;
-        let line = String::from_utf8_lossy(&line);
-        match line.trim().split_once(' ') {
-            Some((_, name)) => stack.push(name.to_string()),
-            None => end_of_stack(&mut stack),
-        }
-    }
+    perf_script::lines(folder, "ip,sym", |line| match line.trim().split_once(' ') {
+        Some((_, name)) => stack.push(name.to_string()),
+        None => end_of_stack(&mut stack),
+    })?;
     end_of_stack(&mut stack);
-    child.wait().context("failed to wait for perf")?;
+    ensure!(stacks > 0.0, "`perf script` shows no stacks");
     Ok(complete / stacks)
 }
 
