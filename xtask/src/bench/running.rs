@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 const POLL: Duration = Duration::from_millis(5);
 
 /// Only bounds a failure.
-const DEADLINE: Duration = Duration::from_secs(300);
+const DEADLINE: Duration = Duration::from_secs(100);
 
 /// Killed when dropped.
 #[derive(Debug)]

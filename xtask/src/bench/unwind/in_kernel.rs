@@ -9,7 +9,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 
 use super::book::{Book, Target};
 use super::kernel_cost::{KernelCost, Reading};
@@ -18,10 +18,10 @@ use super::recorder::{Recording, Scope, Taken, Tool, stacks_metric};
 use super::scene::{Play, Scene};
 
 const HZ: u32 = 997;
-const WARM_UP: Duration = Duration::from_millis(700);
+const WARM_UP: Duration = Duration::from_millis(500);
 /// It drops samples until it has made its tables.
 const LIGHTSWITCH_WARM_UP: Duration = Duration::from_millis(2000);
-const WINDOW: Duration = Duration::from_secs(2);
+const WINDOW: Duration = Duration::from_millis(1500);
 
 const FLOOR: &str = "bpf_get_stackid";
 /// Measured on a machine like the one this was written on; `lightswitch` 0.5, 60 frames.
@@ -168,12 +168,15 @@ impl Twins {
         );
         of(&mut self.large, Play::W1Large.name());
         if Tool::Bpftrace.is_there(peers) {
-            let measured = self
-                .deep
-                .resume()
-                .and_then(|()| bpftrace(peers, &self.deep, misses.floor_ns));
-            let measured = self.deep.pause().and(measured);
-            book.note_or_gap(&figure(Play::W1.name()), "bpftrace", measured);
+            let theirs = by_books(
+                Tool::Bpftrace,
+                peers,
+                &mut self.deep,
+                misses.floor_ns,
+                WARM_UP,
+            );
+            let theirs = self.deep.pause().and(theirs);
+            book.note_or_gap(&figure(Play::W1.name()), "bpftrace", theirs);
         }
         // The cold workload has as many and as large frames as W1, and a walk of frame pointers looks nothing up.
         book.note(&figure(Play::Cold.name()), FLOOR, deep.0);
@@ -221,8 +224,8 @@ fn turn(
     };
     match scene.play {
         Play::W1 if Tool::Lightswitch.is_there(peers) => {
-            scene.resume()?;
-            let theirs = lightswitch(peers, scene, misses.floor_ns);
+            let tool = Tool::Lightswitch;
+            let theirs = by_books(tool, peers, scene, misses.floor_ns, LIGHTSWITCH_WARM_UP);
             scene.pause()?;
             book.note_or_gap(&figure(name), "lightswitch", theirs);
         }
@@ -282,11 +285,18 @@ pub(super) fn complete_figure(workload: &str) -> String {
     format!("complete stacks, %, {workload}")
 }
 
-/// lightswitch does not say how many ticks hit its target; the target's own books do, by its CPU time in the window.
-fn lightswitch(peers: &Peers, scene: &mut Scene, miss_ns: f64) -> anyhow::Result<f64> {
-    let recording = Recording::start(Tool::Lightswitch, peers, scene.scope(), HZ)?;
+/// A recorder that does not say how many ticks hit its target; the target's own books do, by its CPU time in the window.
+fn by_books(
+    tool: Tool,
+    peers: &Peers,
+    scene: &mut Scene,
+    miss_ns: f64,
+    warm_up: Duration,
+) -> anyhow::Result<f64> {
+    scene.resume()?;
+    let recording = Recording::start(tool, peers, scene.scope(), HZ)?;
     let cost = KernelCost::of(recording.pid());
-    thread::sleep(LIGHTSWITCH_WARM_UP);
+    thread::sleep(warm_up);
     let (before, cpu_before) = (cost.read()?, cpu_seconds(scene)?);
     thread::sleep(WINDOW);
     let (mut grown, cpu_after) = (cost.read()?.since(&before), cpu_seconds(scene)?);
@@ -299,22 +309,6 @@ fn cpu_seconds(scene: &mut Scene) -> anyhow::Result<f64> {
     let truth = scene.truth_so_far()?;
     let ns = truth["cpu_ns"].as_f64();
     Ok(ns.context("no `cpu_ns` in the workload's books")? / 1e9)
-}
-
-/// bpftrace's hits are the counts it prints at its end, all since its beginning.
-fn bpftrace(peers: &Peers, scene: &Scene, miss_ns: f64) -> anyhow::Result<f64> {
-    let recording = Recording::start(Tool::Bpftrace, peers, scene.scope(), HZ)?;
-    let cost = KernelCost::of(recording.pid());
-    thread::sleep(WINDOW);
-    let mut reading = cost.read()?;
-    let taken = recording.finish()?;
-    let log = fs::read_to_string(taken.folder.join("log")).context("bpftrace wrote no log")?;
-    let counts = log
-        .lines()
-        .filter_map(|line| line.strip_prefix("]: ")?.parse::<f64>().ok());
-    reading.counters.insert("ticks".into(), counts.sum());
-    ensure!(reading.hits() > 0.0, "bpftrace counted nothing");
-    Ok(reading.ns_per_hit(miss_ns))
 }
 
 fn report(plays: &[Play], book: &mut Book) {
