@@ -24,11 +24,22 @@ const TOOLS: [Tool; 4] = [
 ];
 
 const PER_SAMPLE: &str = "own CPU per 1000 samples, ms, w1";
+const IN_ALL: &str = "own CPU per 1000 samples, start and stop of 6 s included, ms, w1";
 const ONCE: &str = "own CPU once, s, w1";
 const MEMORY: &str = "peak memory, MB, w1";
 const BYTES: &str = "bytes per 1000 samples, w1";
 const ALL_BYTES: &str = "bytes per 1000 samples with all reports, w1";
 const LONG_SAMPLES: &str = "samples of the long recording, w1";
+
+const FIGURES: [&str; 7] = [
+    PER_SAMPLE,
+    IN_ALL,
+    ONCE,
+    MEMORY,
+    BYTES,
+    ALL_BYTES,
+    LONG_SAMPLES,
+];
 
 pub(super) fn measure(peers: &Peers, rounds: usize, book: &mut Book) -> anyhow::Result<()> {
     let mut scene = Scene::start(Play::W1)?;
@@ -38,13 +49,17 @@ pub(super) fn measure(peers: &Peers, rounds: usize, book: &mut Book) -> anyhow::
             if let Err(error) = turn(tool, peers, &mut scene, book) {
                 scene.pause()?;
                 book.gap(format!("what {} uses: {error:#}", tool.name()));
+                for figure in FIGURES {
+                    book.note(figure, &tool.name(), f64::NAN);
+                }
             }
         }
     }
-    for figure in [PER_SAMPLE, ONCE, MEMORY, BYTES, ALL_BYTES, LONG_SAMPLES] {
+    for figure in FIGURES {
         book.print(figure);
     }
     book.row(PER_SAMPLE, "samply", Target::Times(0.15));
+    book.row(IN_ALL, "samply", Target::None);
     book.row(ONCE, "perf -g", Target::Times(1.0));
     book.row(MEMORY, "samply with names", Target::Times(1.0));
     book.row(MEMORY, "samply", Target::None);
@@ -69,6 +84,7 @@ fn turn(tool: Tool, peers: &Peers, scene: &mut Scene, book: &mut Book) -> anyhow
     );
     book.note(MEMORY, &name, long.ended.rss_bytes as f64 / 1e6);
     let thousands = long.samples / 1000.0;
+    book.note(IN_ALL, &name, long.ended.cpu_seconds * 1e3 / thousands);
     book.note(BYTES, &name, long.profile_bytes(tool)? / thousands);
     if tool == Tool::Perfprof {
         book.note(ALL_BYTES, &name, long.artifact_bytes()? / thousands);
