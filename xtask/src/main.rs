@@ -13,7 +13,6 @@ mod bench;
 mod compile;
 mod demo;
 mod licences;
-mod measure;
 mod rust_code;
 mod setup;
 mod test;
@@ -28,8 +27,11 @@ Usage: cargo xtask <task>
   demo       set up, build for release, record a built-in workload, print the path of the report
   test       set up, check format, lints, tidiness and licences, run all tests; lists what was skipped
   ci         test, and the documentation without warnings
-  bench [ROUNDS]
+  bench [record] [ROUNDS]
              what recording costs the target and the recorder, beside `perf record` where that is installed
+  bench unwind [--rounds N] [PART…]
+             the unwinder inside the kernel beside perf, samply, lightswitch and bpftrace, which it installs into
+             target/bench/peers; PART is a workload or a figure, see its first lines
   bless      run the tests and rewrite the golden files; review the diff like code
   tidy       the rules of the house that no other tool checks
   licences   every dependency's licence against xtask/licences.txt, offline
@@ -55,12 +57,11 @@ fn run(args: &[&str]) -> anyhow::Result<ExitCode> {
         ["demo"] => return demo::run(),
         ["test"] => test::run(test::Extent::Test)?,
         ["ci"] => test::run(test::Extent::Ci)?,
-        ["bench"] => bench::run(bench::DEFAULT_ROUNDS)?,
-        ["bench", rounds] => bench::run(rounds.parse().context("ROUNDS is a number")?)?,
         ["bless"] => test::bless()?,
         ["tidy"] => tidy::run()?,
         ["licences"] => licences::run()?,
         [] | ["help" | "-h" | "--help", ..] | [_, "-h" | "--help"] => println!("{HELP}"),
+        ["bench", words @ ..] => bench::run(words)?,
         _ => bail!("no task is called `{}`\n\n{HELP}", args.join(" ")),
     }
     Ok(ExitCode::SUCCESS)

@@ -17,10 +17,11 @@ use crate::must_succeed;
 pub(crate) enum Purpose {
     Build,
     Tests,
+    Bench,
 }
 
 struct Need {
-    purpose: Purpose,
+    purposes: &'static [Purpose],
     /// What is looked for, for people.
     what: &'static str,
     why: &'static str,
@@ -31,75 +32,124 @@ struct Need {
 
 const NEEDS: &[Need] = &[
     Need {
-        purpose: Purpose::Build,
+        purposes: &[Purpose::Build],
         what: "cc",
         why: "links Rust programs and builds libbpf",
         packages: &["gcc", "libc6-dev"],
         is_met: || on_path("cc"),
     },
     Need {
-        purpose: Purpose::Build,
+        purposes: &[Purpose::Build],
         what: "clang with the BPF target",
         why: "compiles the programs that run inside the kernel",
         packages: &["clang"],
         is_met: || compiles("clang", &["--target=bpf", "-S", "-o", "-"], "int x;"),
     },
     Need {
-        purpose: Purpose::Build,
+        purposes: &[Purpose::Build],
         what: "libelf and zlib with headers",
         why: "libbpf reads its object files with them",
         packages: &["libelf-dev", "zlib1g-dev"],
         is_met: links_with_libelf,
     },
     Need {
-        purpose: Purpose::Build,
+        purposes: &[Purpose::Build],
         what: "pkg-config",
         why: "finds those libraries",
         packages: &["pkg-config"],
         is_met: || on_path("pkg-config"),
     },
     Need {
-        purpose: Purpose::Build,
+        purposes: &[Purpose::Build],
         what: "make",
         why: "builds libbpf",
         packages: &["make"],
         is_met: || on_path("make"),
     },
     Need {
-        purpose: Purpose::Build,
+        purposes: &[Purpose::Build],
         what: "g++",
         why: "compiles the demo's workload",
         packages: &["g++"],
         is_met: || compiles("g++", &["-fsyntax-only"], "#include <string>\n"),
     },
     Need {
-        purpose: Purpose::Tests,
+        purposes: &[Purpose::Tests, Purpose::Bench],
         what: "PostgreSQL server and pgbench",
-        why: "the tests record a real server under load (Debian's package also starts a server of its own; the tests \
-              do not use that one)",
+        why: "a real server under load is recorded (Debian's package also starts a server of its own; that one is not \
+              used)",
         packages: &["postgresql", "postgresql-contrib"],
         is_met: has_postgres,
     },
     Need {
-        purpose: Purpose::Tests,
+        purposes: &[Purpose::Tests],
         what: "go",
         why: "`go tool pprof` must read what perfprof writes, and goroutines have stacks of their own",
         packages: &["golang-go"],
         is_met: || on_path("go"),
     },
     Need {
-        purpose: Purpose::Tests,
+        purposes: &[Purpose::Tests],
         what: "lld and mold",
         why: "the tests record programs of linkers that lay out segments in other ways",
         packages: &["lld", "mold"],
         is_met: || on_path("ld.lld") && on_path("ld.mold"),
     },
     Need {
-        purpose: Purpose::Tests,
+        purposes: &[Purpose::Tests],
         what: "musl-gcc",
         why: "the tests record a program with another C library",
         packages: &["musl-tools"],
         is_met: || on_path("musl-gcc"),
+    },
+    Need {
+        purposes: &[Purpose::Bench],
+        what: "perf",
+        why: "a peer",
+        packages: &["linux-perf"],
+        is_met: || on_path("perf"),
+    },
+    Need {
+        purposes: &[Purpose::Bench],
+        what: "bpftrace",
+        why: "a peer",
+        packages: &["bpftrace"],
+        is_met: || on_path("bpftrace"),
+    },
+    Need {
+        purposes: &[Purpose::Bench],
+        what: "bpftool",
+        why: "reads the counters of BPF programs that run",
+        packages: &["bpftool"],
+        is_met: || on_path("bpftool"),
+    },
+    Need {
+        purposes: &[Purpose::Bench],
+        what: "libbpf with headers",
+        why: "runs the program that walks frame pointers, for comparison",
+        packages: &["libbpf-dev"],
+        is_met: || compiles("cc", &["-fsyntax-only"], "#include <bpf/libbpf.h>\n"),
+    },
+    Need {
+        purposes: &[Purpose::Bench],
+        what: "redis-server and redis-benchmark",
+        why: "a workload",
+        packages: &["redis"],
+        is_met: || on_path("redis-server") && on_path("redis-benchmark"),
+    },
+    Need {
+        purposes: &[Purpose::Bench],
+        what: "openssl",
+        why: "a workload",
+        packages: &["openssl"],
+        is_met: || on_path("openssl"),
+    },
+    Need {
+        purposes: &[Purpose::Bench],
+        what: "python3.11",
+        why: "a workload",
+        packages: &["python3.11"],
+        is_met: || on_path("python3.11"),
     },
 ];
 
@@ -148,7 +198,9 @@ pub(crate) fn run(purposes: &[Purpose]) -> anyhow::Result<()> {
 }
 
 fn unmet(purposes: &[Purpose]) -> Vec<&'static Need> {
-    let asked = NEEDS.iter().filter(|need| purposes.contains(&need.purpose));
+    let asked = NEEDS
+        .iter()
+        .filter(|need| need.purposes.iter().any(|one| purposes.contains(one)));
     asked.filter(|need| !(need.is_met)()).collect()
 }
 
@@ -238,6 +290,13 @@ pub(crate) fn run_for_tests() -> anyhow::Result<()> {
         eprintln!("warning: {error:#}\nwarning: tests that need it will be skipped");
     }
     Ok(())
+}
+
+/// Installs what the benchmark of the unwinder can use where that is possible; without, it says what it lacks.
+pub(crate) fn run_for_bench() {
+    if let Err(error) = run(&[Purpose::Bench]) {
+        eprintln!("warning: {error:#}\nwarning: what needs it will not be measured");
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A built-in workload, started for the demo or the benchmark and always ended again.
+//! A built-in workload, started for the demo or a benchmark and always ended again.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use crate::{compile, repository, target_dir};
 
 /// Ends by itself after this long even when we are killed.
-const LIFETIME_SECONDS: &str = "300";
+const LIFETIME_SECONDS: &str = "3600";
 
 #[derive(Debug)]
 pub(crate) struct Workload {

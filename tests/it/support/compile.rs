@@ -2,7 +2,7 @@
 //! (`// build: gcc -O2 …`). Used by the tests and by `cargo xtask demo`, so it needs nothing but `std`. A word `SOURCE`
 //! in it is where the source's path goes; without, that is right behind the compiler.
 //!
-//! In: a source in `fixtures/workloads`. Out: the path of a program, made once per content of source, header and
+//! In: a source in `fixtures/workloads`. Out: the path of a program, made once per content of source, headers and
 //! recipe, also when several tests ask for it at the same time.
 
 use std::ffi::OsStr;
@@ -36,9 +36,14 @@ pub(crate) fn compile_as(
     name: &OsStr,
     out_dir: &Path,
 ) -> Result<PathBuf, String> {
-    let header = source.with_file_name("workload.h");
     let mut hasher = DefaultHasher::new();
-    (source.file_name(), read(source)?, read(&header)?, recipe).hash(&mut hasher);
+    (
+        source.file_name(),
+        read(source)?,
+        headers_beside(source)?,
+        recipe,
+    )
+        .hash(&mut hasher);
     let folder = out_dir.join(format!("{:016x}", hasher.finish()));
     let program = folder.join(name);
     if program.exists() {
@@ -90,6 +95,17 @@ pub(crate) fn recipe(text: &str) -> Option<Vec<&str>> {
 pub(crate) fn on_path(program: &str) -> bool {
     env::var_os("PATH")
         .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+}
+
+/// The contents of all headers in the source's folder: it may include any of them.
+fn headers_beside(source: &Path) -> Result<Vec<String>, String> {
+    let folder = source.parent().unwrap_or(Path::new("."));
+    let entries =
+        fs::read_dir(folder).map_err(|e| format!("failed to list `{}`: {e}", folder.display()))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "h"));
+    paths.sort();
+    paths.iter().map(|path| read(path)).collect()
 }
 
 fn read(path: &Path) -> Result<String, String> {

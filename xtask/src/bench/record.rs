@@ -1,17 +1,11 @@
-//! `cargo xtask bench`: what recording costs, measured in this run, on this machine.
+//! `cargo xtask bench record`: what `perfprof record` costs as users get it, beside `perf record`.
 //!
-//! A workload of equal units of work runs alone, under perfprof and under `perf record`, by turns, so that a machine
-//! that drifts drifts for all. Trust the ratios within one run; the absolute figures are this machine's.
+//! A workload of equal units of work runs alone, under perfprof and under `perf record`, by turns.
 
-use anyhow::ensure;
-
+use super::measure::{self, Cost, Recorder};
+use super::spread::Spread;
 use crate::compile::on_path;
-use crate::measure::{self, Cost, Recorder};
-use crate::setup::{self, Purpose};
 use crate::workload::Workload;
-use crate::{cargo, must_succeed};
-
-pub(crate) const DEFAULT_ROUNDS: usize = 5;
 
 /// What this benchmark does not measure, said each time it runs.
 const NOT_MEASURED: &[&str] = &[
@@ -29,10 +23,8 @@ struct Series {
     costs: Vec<Cost>,
 }
 
-pub(crate) fn run(rounds: usize) -> anyhow::Result<()> {
-    ensure!(rounds > 0, "at least one round");
-    setup::run(&[Purpose::Build])?;
-    must_succeed(&mut cargo(&["build", "--release", "--bin", "perfprof"]))?;
+pub(super) fn run(rounds: usize) -> anyhow::Result<()> {
+    super::build_perfprof()?;
     let mut recorders = vec![Recorder::Perfprof];
     let has_perf = on_path("perf");
     if has_perf {
@@ -124,53 +116,4 @@ fn print_results(alone: &[f64], all: &[Series]) {
         }
     }
     println!();
-}
-
-/// Median, least and most of some figures.
-#[derive(Debug, PartialEq)]
-struct Spread {
-    median: f64,
-    least: f64,
-    most: f64,
-    n: usize,
-}
-
-impl Spread {
-    fn of(figures: &[f64]) -> Spread {
-        let mut sorted = figures.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
-        let n = sorted.len();
-        Spread {
-            median: (at(n.saturating_sub(1) / 2) + at(n / 2)) / 2.0,
-            least: at(0),
-            most: at(n.saturating_sub(1)),
-            n,
-        }
-    }
-}
-
-impl std::fmt::Display for Spread {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Spread {
-            median,
-            least,
-            most,
-            n,
-        } = self;
-        write!(f, "{median:.4} [{least:.4} … {most:.4}], n = {n}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spread_is_median_least_and_most() {
-        let odd = Spread::of(&[3.0, 1.0, 2.0]);
-        assert_eq!((odd.median, odd.least, odd.most, odd.n), (2.0, 1.0, 3.0, 3));
-        assert_eq!(Spread::of(&[4.0, 1.0, 2.0, 3.0]).median, 2.5);
-        assert!(Spread::of(&[]).median.is_nan());
-    }
 }

@@ -1,0 +1,101 @@
+//! `cargo xtask bench`: what recording costs, measured in this run, on this machine.
+//!
+//! `record` holds `perfprof record` as users get it against `perf record`; `unwind` holds the unwinder inside the kernel
+//! against its peers, figure by figure. In both, recorders take turns, so that a machine that drifts drifts for all.
+//! Trust the ratios within one run; the absolute figures are this machine's.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+
+use crate::setup::{self, Purpose};
+use crate::{cargo, must_succeed, target_dir};
+
+mod measure;
+mod record;
+mod running;
+mod spread;
+mod unwind;
+
+const DEFAULT_ROUNDS: usize = 5;
+
+/// What the words after `bench` ask for.
+#[derive(Debug, PartialEq)]
+enum Asked {
+    Record { rounds: usize },
+    Unwind { rounds: usize, only: Vec<String> },
+}
+
+pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
+    match parse(words)? {
+        Asked::Record { rounds } => record::run(rounds),
+        Asked::Unwind { rounds, only } => unwind::run(rounds, &only),
+    }
+}
+
+fn parse(words: &[&str]) -> anyhow::Result<Asked> {
+    let (unwind, rest) = match words {
+        ["unwind", rest @ ..] => (true, rest),
+        ["record", rest @ ..] => (false, rest),
+        rest => (false, rest),
+    };
+    let (mut rounds, mut only) = (DEFAULT_ROUNDS, Vec::new());
+    let mut rest = rest.iter();
+    while let Some(word) = rest.next() {
+        match (*word, unwind) {
+            ("--rounds", _) => rounds = number(rest.next().context("--rounds needs a number")?)?,
+            (word, false) => rounds = number(word)?,
+            (word, true) => only.push(word.to_string()),
+        }
+    }
+    Ok(match unwind {
+        true => Asked::Unwind { rounds, only },
+        false => Asked::Record { rounds },
+    })
+}
+
+fn number(word: &str) -> anyhow::Result<usize> {
+    match word.parse() {
+        Ok(rounds) if (1..=100).contains(&rounds) => Ok(rounds),
+        _ => bail!("`{word}` is not a number of rounds from 1 to 100"),
+    }
+}
+
+/// Builds what is measured.
+fn build_perfprof() -> anyhow::Result<()> {
+    setup::run(&[Purpose::Build])?;
+    must_succeed(&mut cargo(&["build", "--release", "--bin", "perfprof"]))
+}
+
+fn perfprof() -> PathBuf {
+    target_dir().join("release/perfprof")
+}
+
+/// Where a recording's files stand until the next one.
+fn run_folder() -> PathBuf {
+    target_dir().join("bench/run")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_choose_the_benchmark_its_rounds_and_its_parts() {
+        let record = |rounds| Asked::Record { rounds };
+        assert_eq!(parse(&[]).expect("valid"), record(5));
+        assert_eq!(parse(&["3"]).expect("valid"), record(3));
+        assert_eq!(parse(&["record", "2"]).expect("valid"), record(2));
+        let unwind = parse(&["unwind", "redis", "--rounds", "1", "w1"]).expect("valid");
+        let only = vec!["redis".to_string(), "w1".to_string()];
+        assert_eq!(unwind, Asked::Unwind { rounds: 1, only });
+        for bad in [
+            &["x"][..],
+            &["0"],
+            &["--rounds"],
+            &["unwind", "--rounds", "x"],
+        ] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}
