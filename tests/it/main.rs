@@ -12,4 +12,5 @@ mod report;
 mod sandbox;
 mod support;
 mod unwind_tables;
+mod verifier;
 mod workloads;

@@ -6,6 +6,7 @@ pub(crate) mod need;
 pub(crate) mod postgres;
 pub(crate) mod proc;
 pub(crate) mod recording;
+pub(crate) mod verifier_counts;
 pub(crate) mod workload;
 
 pub(crate) use folded::Folded;
