@@ -33,7 +33,7 @@ pub(super) enum Command {
     Report(ReportArgs),
     /// Say what can be measured here, and what is missing
     Doctor(DoctorArgs),
-    /// Show what perfprof knows of a program
+    /// Show what perfprof knows of a program, or of itself
     #[command(subcommand)]
     Show(ShowArgs),
 }
@@ -42,6 +42,8 @@ pub(super) enum Command {
 pub(super) enum ShowArgs {
     /// The unwind table compiled from a program's call frame information
     Rows(RowsArgs),
+    /// The BPF programs, and what this kernel's verifier had to do to accept them
+    Programs,
 }
 
 #[derive(Debug, Args)]

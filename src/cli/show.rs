@@ -1,6 +1,7 @@
-//! `perfprof show`: what perfprof knows of a program, to look at.
+//! `perfprof show`: what perfprof knows of a program, or of itself, to look at.
 //!
 //! `rows` prints how an unwind table came out: its size, what of the file it cannot say, and the rule at an address.
+//! `programs` loads the BPF programs and prints what that took.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -9,12 +10,16 @@ use std::time::Instant;
 use super::args::{RowsArgs, ShowArgs};
 use super::stop::{Exit, Failure};
 use crate::profile::{ElfAddr, MappingKind};
+use crate::sys::bpf::{is_permission, take_messages};
+use crate::sys::verifier::{self, VerifiedProgram};
 use crate::target::binary::{Binary, Problem};
+use crate::target::host::Host;
 use crate::unwind::UnwindTable;
 
 pub(super) fn run(args: &ShowArgs) -> Result<Exit, Failure> {
     let text = match args {
         ShowArgs::Rows(args) => rows(args)?,
+        ShowArgs::Programs => programs()?,
     };
     match io::stdout().write_all(text.as_bytes()) {
         // Whoever closed the pipe has seen enough.
@@ -64,4 +69,39 @@ fn rows(args: &RowsArgs) -> Result<String, Failure> {
         let _ = writeln!(text, "not said   {count} x {}", gap.explain());
     }
     Ok(text)
+}
+
+fn programs() -> Result<String, Failure> {
+    let verified = verifier::verify().map_err(|error| {
+        let exit = if is_permission(&error) {
+            Exit::NotPermitted
+        } else {
+            Exit::Failed
+        };
+        let messages = take_messages();
+        let error = anyhow::Error::new(error).context("failed to load the BPF programs");
+        let failure = Failure::new(exit, error);
+        match messages.trim_end() {
+            "" => failure.hint("run `perfprof doctor`"),
+            words => failure.hint(format!("the kernel said:\n{words}")),
+        }
+    })?;
+    Ok(programs_text(&verified))
+}
+
+fn programs_text(verified: &[VerifiedProgram]) -> String {
+    let mut text = format!("kernel    {}\n", Host::inspect().kernel_release);
+    let _ = writeln!(text, "compiler  {}\n", verifier::COMPILER);
+    let _ = writeln!(text, "program      instructions verified  stack bytes");
+    for program in verified {
+        let depths: Vec<String> = program.stack_bytes.iter().map(u32::to_string).collect();
+        let _ = writeln!(
+            text,
+            "{:<12} {:>21}  {}",
+            program.name,
+            program.instructions,
+            depths.join("+")
+        );
+    }
+    text
 }

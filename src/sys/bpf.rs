@@ -267,7 +267,7 @@ static MESSAGES: Mutex<String> = Mutex::new(String::new());
 /// The verifier's log of a refused program can be megabytes; its end tells.
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
 
-fn keep_message(_level: PrintLevel, message: String) {
+pub(super) fn keep_message(_level: PrintLevel, message: String) {
     if let Ok(mut kept) = MESSAGES.lock()
         && kept.len() + message.len() <= MAX_MESSAGE_BYTES
     {

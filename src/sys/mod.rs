@@ -11,3 +11,4 @@ pub mod ring;
 mod skel;
 pub mod unwind_maps;
 pub mod usage;
+pub mod verifier;

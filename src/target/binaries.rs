@@ -24,8 +24,18 @@ enum Identity {
     BuildId(String, BuildId),
     /// Device, inode, and time of last status change in nanoseconds: an inode number is used again soon.
     Inode(u64, u64, i128),
+    /// Path, device and inode as a mapping shows them, which differ from the file's own on overlay file systems.
+    Mapped(String, u64, u64),
     /// Nothing but a name is known, and only for this process.
     Name(u32, String),
+}
+
+impl Identity {
+    /// What a mapping without a build ID says of its file.
+    fn mapped(region: &Region) -> Option<Identity> {
+        let (device, inode) = region.inode.filter(|_| region.build_id.is_none())?;
+        Some(Identity::Mapped(region.path.clone(), device, inode))
+    }
 }
 
 /// All binaries of a recording.
@@ -87,11 +97,30 @@ impl Binaries {
             return self.anonymous.clone();
         }
         match open::mapped_file(pid, region) {
-            Ok(file) => self.add_opened(region, file),
-            Err(why) => self.open_without_process(region).unwrap_or_else(|| {
-                self.add_unopened(pid, region, Problem::Unopened(why.to_string()))
-            }),
+            Ok(file) => {
+                let binary = self.add_opened(region, file);
+                if let Some(identity) = Identity::mapped(region) {
+                    self.by_identity.insert(identity, binary.clone());
+                }
+                binary
+            }
+            Err(why) => self
+                .known_inode(region)
+                .or_else(|| self.open_without_process(region))
+                .unwrap_or_else(|| {
+                    self.add_unopened(pid, region, Problem::Unopened(why.to_string()))
+                }),
         }
+    }
+
+    /// The process is gone already, and the kernel gives no build IDs (before 5.12), but the same file was opened for
+    /// another process. We hold it open, so its inode's number cannot be another file's meanwhile.
+    fn known_inode(&self, region: &Region) -> Option<Rc<Binary>> {
+        let identity = Identity::mapped(region)?;
+        self.by_identity
+            .get(&identity)
+            .filter(|binary| binary.file.is_some())
+            .cloned()
     }
 
     /// The process is gone already, but the same build may stand at the same path in our own root.
@@ -208,5 +237,24 @@ mod tests {
         }
         assert!(!binaries.vdso.unwind.eh_frame.is_empty());
         assert!(binaries.all().iter().any(|b| b.path.contains("libc.so")));
+    }
+
+    #[test]
+    fn a_process_that_is_gone_had_the_file_that_another_has_by_its_inode() {
+        /// Above the kernel's limit.
+        const GONE: u32 = 1 << 30;
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("own maps");
+        let mut regions = maps.lines().filter_map(Region::parse);
+        let libc = |region: &Region| region.path.contains("libc.so");
+        let mut region = regions.find(libc).expect("libc is mapped");
+        let mut binaries = Binaries::new();
+        assert!(binaries.of_region(GONE, &region).file.is_none());
+
+        let opened = binaries.of_region(std::process::id(), &region);
+        assert!(Rc::ptr_eq(&binaries.of_region(GONE, &region), &opened));
+
+        let (device, inode) = region.inode.expect("a file has an inode");
+        region.inode = Some((device, inode + 1));
+        assert!(binaries.of_region(GONE, &region).file.is_none());
     }
 }

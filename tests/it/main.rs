@@ -17,4 +17,5 @@ mod support;
 mod table_memory;
 mod twin_walkers;
 mod unwind_tables;
+mod verifier;
 mod workloads;

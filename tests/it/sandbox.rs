@@ -75,6 +75,16 @@ impl Burner {
         format!("/{}", name.to_string_lossy())
     }
 
+    /// Whether the kernel keeps the most memory ever used: v1 always, v2 from 5.19.
+    pub(crate) fn keeps_peak(&self) -> bool {
+        let names = ["memory.max_usage_in_bytes", "memory.peak"];
+        let mut files = self
+            .dirs
+            .iter()
+            .flat_map(|dir| names.map(|name| dir.join(name)));
+        files.any(|file| file.exists())
+    }
+
     /// The shell, already in new directories below these hierarchies, waiting for a line.
     fn held(hierarchies: &[&str]) -> Result<Burner, String> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);

@@ -12,11 +12,16 @@ mod bench;
 #[allow(unreachable_pub)]
 mod compile;
 mod demo;
+mod kernels;
 mod licences;
 mod rust_code;
 mod setup;
 mod test;
 mod tidy;
+// How the file is written is known in one place, shared with the tests.
+#[path = "../../tests/it/support/verifier_counts.rs"]
+#[allow(unreachable_pub)]
+mod verifier_counts;
 mod workload;
 
 const HELP: &str = "\
@@ -33,10 +38,14 @@ Usage: cargo xtask <task>
              the unwinder inside the kernel beside perf, samply, lightswitch and bpftrace, which it installs into
              target/bench/peers; PART is a workload or a figure, see its first lines
   bless      run the tests and rewrite the golden files; review the diff like code
+  kernels [--bless] [5.10|6.1|6.12|7.3]...
+             run the ground-truth tests on other kernels in virtual machines, with cgroup v1 and v2; fetches the kernels
+             once, takes most of an hour; --bless: write the verifier's counts into bpf/verifier-counts.txt
   tidy       the rules of the house that no other tool checks
   licences   every dependency's licence against xtask/licences.txt, offline
 
-Environment: PERFPROF_REQUIRE=perf,bpf,postgres,… (or `all`) makes a test fail instead of being skipped for such a need.";
+Environment: PERFPROF_REQUIRE=perf,bpf,postgres,… (or `all`) makes a test fail instead of being skipped for such a need.
+PERFPROF_KERNEL_CACHE=DIR keeps the kernels elsewhere than in target/kernels.";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -52,15 +61,16 @@ fn main() -> ExitCode {
 
 fn run(args: &[&str]) -> anyhow::Result<ExitCode> {
     match args {
+        [] | ["help" | "-h" | "--help", ..] | [_, "-h" | "--help"] => println!("{HELP}"),
         ["setup"] => setup::run(&[setup::Purpose::Build])?,
         ["setup", "--tests"] => setup::run(&[setup::Purpose::Build, setup::Purpose::Tests])?,
         ["demo"] => return demo::run(),
         ["test"] => test::run(test::Extent::Test)?,
         ["ci"] => test::run(test::Extent::Ci)?,
         ["bless"] => test::bless()?,
+        ["kernels", words @ ..] => kernels::run(&kernels::Options::parse(words)?)?,
         ["tidy"] => tidy::run()?,
         ["licences"] => licences::run()?,
-        [] | ["help" | "-h" | "--help", ..] | [_, "-h" | "--help"] => println!("{HELP}"),
         ["bench", words @ ..] => bench::run(words)?,
         _ => bail!("no task is called `{}`\n\n{HELP}", args.join(" ")),
     }

@@ -11,13 +11,15 @@ use std::{env, fs};
 use anyhow::{Context, bail};
 
 use crate::compile::on_path;
-use crate::must_succeed;
+use crate::kernels::{self, PrivateApt};
+use crate::{must_succeed, target_dir};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Build,
     Tests,
     Bench,
+    Kernels,
 }
 
 struct Need {
@@ -151,7 +153,45 @@ const NEEDS: &[Need] = &[
         packages: &["python3.11"],
         is_met: || on_path("python3.11"),
     },
+    Need {
+        purposes: &[Purpose::Kernels],
+        what: kernels::QEMU,
+        why: "runs other kernels",
+        packages: &["qemu-system-x86"],
+        is_met: || on_path(kernels::QEMU),
+    },
+    Need {
+        purposes: &[Purpose::Kernels],
+        what: "busybox without libraries",
+        why: "a guest begins with it",
+        packages: &["busybox-static"],
+        is_met: || kernels::busybox().is_some(),
+    },
+    Need {
+        purposes: &[Purpose::Kernels],
+        what: "depmod",
+        why: "finds the modules that a guest needs",
+        packages: &["kmod"],
+        is_met: || on_path("depmod"),
+    },
+    Need {
+        purposes: &[Purpose::Kernels],
+        what: "xz and zstd",
+        why: "modules are packed with them",
+        packages: &["xz-utils", "zstd"],
+        is_met: || on_path("xz") && on_path("zstd"),
+    },
+    Need {
+        purposes: &[Purpose::Kernels],
+        what: "Debian's keys",
+        why: "kernels are fetched from Debian's archive",
+        packages: &["debian-archive-keyring"],
+        is_met: || Path::new(kernels::KEYRING).is_file(),
+    },
 ];
+
+/// Nothing that is installed may go: apt would rather take qemu-utils of backports away than refuse.
+const INSTALL: &[&str] = &["install", "-y", "--no-install-recommends", "--no-remove"];
 
 /// How apt can be run here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,11 +221,7 @@ pub(crate) fn run(purposes: &[Purpose]) -> anyhow::Result<()> {
         .flat_map(|need| need.packages)
         .copied()
         .collect();
-    let commands = install_commands(&packages, apt_here())?;
-    for words in commands {
-        println!("setup: {}", words.join(" "));
-        must_succeed(Command::new(words[0]).args(&words[1..]))?;
-    }
+    install(&packages, apt_here())?;
     let still: Vec<&str> = self::unmet(purposes).iter().map(|need| need.what).collect();
     if !still.is_empty() {
         bail!(
@@ -204,8 +240,42 @@ fn unmet(purposes: &[Purpose]) -> Vec<&'static Need> {
     asked.filter(|need| !(need.is_met)()).collect()
 }
 
-/// The commands that install `packages`.
-fn install_commands<'a>(packages: &[&'a str], apt: Apt) -> anyhow::Result<Vec<Vec<&'a str>>> {
+/// Installs from the machine's own suites, or where these do not go together with what is installed, from backports.
+fn install(packages: &[&str], apt: Apt) -> anyhow::Result<()> {
+    let run = |words: Vec<&str>| {
+        println!("setup: {}", words.join(" "));
+        must_succeed(Command::new(words[0]).args(&words[1..]))
+    };
+    let [update, install] = install_commands(packages, apt)?;
+    run(update)?;
+    match run(install) {
+        Err(error) if apt == Apt::Direct => {
+            println!("setup: {error:#}; trying backports");
+            install_from_backports(packages)
+        }
+        other => other,
+    }
+}
+
+/// The machine's sources stay as they are. Seen: qemu-utils of bookworm-backports goes with no qemu-system-x86 but its
+/// own.
+fn install_from_backports(packages: &[&str]) -> anyhow::Result<()> {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let suite = release
+        .lines()
+        .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
+        .context("/etc/os-release names no suite")?;
+    let backports = format!("{suite}-backports");
+    let folder = target_dir().join("setup");
+    let apt = PrivateApt::of(&[suite, &format!("{suite}-updates"), &backports], &folder)?;
+    let mut install = apt.command("apt-get");
+    install.env("DEBIAN_FRONTEND", "noninteractive");
+    install.args(INSTALL).args(["-t", &backports]);
+    must_succeed(install.args(packages))
+}
+
+/// The commands that update apt's lists and install `packages`.
+fn install_commands<'a>(packages: &[&'a str], apt: Apt) -> anyhow::Result<[Vec<&'a str>; 2]> {
     let list = packages.join(" ");
     let prefix: &[&str] = match apt {
         Apt::Direct => &["env"],
@@ -219,8 +289,8 @@ fn install_commands<'a>(packages: &[&'a str], apt: Apt) -> anyhow::Result<Vec<Ve
     };
     let quiet = "DEBIAN_FRONTEND=noninteractive";
     let command = |rest: &[&'a str]| [prefix, &[quiet, "apt-get"], rest].concat();
-    let install = [&["install", "-y", "--no-install-recommends"], packages].concat();
-    Ok(vec![command(&["update"]), command(&install)])
+    let install = [INSTALL, packages].concat();
+    Ok([command(&["update"]), command(&install)])
 }
 
 fn apt_here() -> Apt {
@@ -311,7 +381,7 @@ mod tests {
             words,
             [
                 "env DEBIAN_FRONTEND=noninteractive apt-get update",
-                "env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends clang make"
+                "env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends --no-remove clang make"
             ]
         );
         let sudo = install_commands(&["clang"], Apt::Sudo).expect("possible");

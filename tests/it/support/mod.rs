@@ -7,6 +7,7 @@ pub(crate) mod postgres;
 pub(crate) mod proc;
 pub(crate) mod recording;
 pub(crate) mod stacks;
+pub(crate) mod verifier_counts;
 pub(crate) mod workload;
 
 pub(crate) use folded::Folded;
