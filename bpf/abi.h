@@ -53,6 +53,8 @@ struct record_head {
 
 /* What is copied of a stack at most, where it has to be walked in user space; the unit is what is read at once. */
 #define COPY_PAGES 8
+/* The same while many samples wait to be read. */
+#define SMALL_COPY_PAGES 2
 #define COPY_PAGE_BYTES 4096
 /* Registers before such a copy, by DWARF number (psABI, figure 3.36): rax rdx rcx rbx rsi rdi rbp rsp r8 to r15, rip. */
 #define COPY_REGISTERS 17
@@ -71,6 +73,7 @@ struct sample_record {
 	__u8 end;
 	/* Code without rows was crossed by frame pointers, which may have skipped callers: no root proves completeness. */
 	__u8 bridged;
+	/* Whole pages mean that the copy was cut. */
 	__u16 copied_words;
 	/* The id of the address space it was walked by; 0 where there was none. */
 	__u32 space;

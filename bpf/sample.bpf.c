@@ -192,22 +192,31 @@ static __always_inline __u32 kernel_stack(struct bpf_perf_event_data *ctx, __u64
 	return bytes > 0 ? bytes / sizeof(__u64) : 0;
 }
 
-/*
- * Copies registers and stack behind `at` frames, page by page until memory ends; answers how many words of stack. What
- * is copied may push out samples that are still to be read, so it ends when the ring is half full.
- */
+/* Pages that a copy may have: many samples in a row may need one, and none must be lost because the ring is full. */
+static __always_inline __u32 pages_to_copy(void)
+{
+	__u64 used = bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA), ring = bpf_ringbuf_query(&records, BPF_RB_RING_SIZE);
+
+	if (used < ring / 4)
+		return COPY_PAGES;
+	return used < ring / 4 * 3 ? SMALL_COPY_PAGES : 0;
+}
+
+/* Copies registers and stack behind `at` frames, page by page until memory ends; answers how many words of stack. */
 static __always_inline __u32 copy_stack(struct walker *w, __u32 at)
 {
 	__u64 *to = &w->frames[at & (RECORD_FRAMES - 1)], from = w->leaf[DWARF_RSP];
-	__u32 words = 0;
+	__u32 words = 0, pages = pages_to_copy();
 
-	if (bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&records, BPF_RB_RING_SIZE) / 2)
+	if (pages == 0)
 		return 0;
 	for (int i = 0; i < LEAF_REGISTERS; i++)
 		to[i] = w->leaf[i];
 	to[LEAF_REGISTERS] = w->leaf_ip;
 	to += COPY_REGISTERS;
 	for (int i = 0; i < COPY_PAGES; i++, words += COPY_PAGE_WORDS, from += COPY_PAGE_BYTES) {
+		if (i >= pages)
+			break;
 		if (!bpf_probe_read_user(&to[i * COPY_PAGE_WORDS], COPY_PAGE_BYTES, (void *)from))
 			continue;
 		/* A read over the end of the mapping fails as a whole. */

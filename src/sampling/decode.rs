@@ -348,7 +348,7 @@ fn copied_stack(fields: &mut Fields, words: u16) -> Option<CopiedStack> {
     Some(CopiedStack {
         registers: Box::new(registers),
         bytes: fields.bytes(usize::from(words) * 8)?.to_vec(),
-        full: words >= abi::MAX_COPIED_WORDS,
+        full: words.is_multiple_of(abi::COPY_PAGE_WORDS),
     })
 }
 

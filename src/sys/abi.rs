@@ -54,8 +54,8 @@ pub struct SampleRecord {
 
 /// Registers before a copied stack, by DWARF number.
 pub const COPY_REGISTERS: u16 = 17;
-/// What is copied of a stack at most, in words.
-pub const MAX_COPIED_WORDS: u16 = 8 * 4096 / 8;
+/// What is read of a stack at once, in words: a copy of whole pages was cut.
+pub const COPY_PAGE_WORDS: u16 = 4096 / 8;
 
 /// `struct exit_record`.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]

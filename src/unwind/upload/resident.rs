@@ -126,16 +126,16 @@ impl Resident {
         }
     }
 
-    /// Brings back what was missed, unless that was done a moment ago.
+    /// Brings back one that was missed, unless that was done a moment ago.
     pub fn reload(&mut self) -> libbpf_rs::Result<()> {
         let begun_ns = monotonic_ns();
         if self.missed.is_empty() || begun_ns < self.reload_at_ns {
             return Ok(());
         }
-        for ix in std::mem::take(&mut self.missed) {
-            if let Some(binary) = self.displaced.remove(&ix) {
-                self.load(&binary)?;
-            }
+        if let Some(ix) = self.missed.pop_first()
+            && let Some(binary) = self.displaced.remove(&ix)
+        {
+            self.load(&binary)?;
         }
         let took_ns = monotonic_ns() - begun_ns;
         self.reload_at_ns = begun_ns + (1 + RELOAD_PAUSE) * took_ns;
