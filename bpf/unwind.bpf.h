@@ -542,7 +542,7 @@ __noinline int unwind_step(__u32 cpu)
 		return end_walk(w, END_UNSUPPORTED_RULE);
 	}
 	/* A caller's frame lies above, unless code switches stacks by hand. */
-	if (cfa < sp + 8 && kind != CFA_DEREF_RSP && kind != CFA_OTHER_STACK)
+	if ((cfa & 7) || (cfa < sp + 8 && kind != CFA_DEREF_RSP && kind != CFA_OTHER_STACK))
 		return end_walk(w, END_BAD_FRAME);
 
 	if (rbp_kind == RBP_SAME) {

@@ -11,7 +11,7 @@
 
 use crate::arch::{
     ENDBR64, PROLOGUES, PUSH_RBP, R10, RED_ZONE_BYTES, RET, RET_N, UCONTEXT_RBP, UCONTEXT_RIP,
-    UCONTEXT_RSP,
+    UCONTEXT_RSP, USER_BITS,
 };
 use crate::profile::{FrameAddr, MappingKind, RuntimeAddr, StackEnd, Why};
 use crate::target::binary::{Binary, Problem};
@@ -22,6 +22,9 @@ use super::tables::Tables;
 
 /// Longest stack kept; the BPF sampler's limit is the same.
 const MAX_FRAMES: usize = 512;
+
+/// The lowest page is never mapped (vm.mmap_min_addr).
+const LOWEST_ADDRESS: u64 = 4096;
 
 /// The registers of a thread as a tick found them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -101,9 +104,9 @@ pub fn walk(
             return StackEnd::Truncated(guide.without_rule);
         }
         let caller = if guide.rule == Rule::NONE {
-            bridge(&state, &guide, mappings, memory)
+            bridge(&state, &guide, memory)
         } else {
-            caller_of(&state, guide.rule, mappings, memory)
+            caller_of(&state, guide.rule, memory)
         };
         match caller {
             Ok(caller) => state = caller,
@@ -165,14 +168,9 @@ fn why_without_rule(binary: &Binary) -> Why {
 }
 
 /// The caller by a rule of the table.
-fn caller_of(
-    state: &State,
-    rule: Rule,
-    mappings: &Mappings,
-    memory: &impl StackMemory,
-) -> Result<State, Why> {
+fn caller_of(state: &State, rule: Rule, memory: &impl StackMemory) -> Result<State, Why> {
     if rule.cfa == CfaKind::Signal {
-        return interrupted(state, rule, mappings, memory);
+        return interrupted(state, rule, memory);
     }
     let read = |addr| memory.read(addr).map_err(why_unread);
     let cfa = cfa(state, rule, memory)?;
@@ -189,9 +187,7 @@ fn caller_of(
         (RbpKind::AtRbp, None) | (RbpKind::Undefined, _) => None,
     };
     let addr = FrameAddr::Return(return_addr);
-    if mappings.find(addr.lookup_addr()).is_none() {
-        return Err(Why::BadFrame);
-    }
+    check_address(addr)?;
     Ok(State {
         addr,
         sp: cfa,
@@ -240,24 +236,17 @@ fn cfa(state: &State, rule: Rule, memory: &impl StackMemory) -> Result<u64, Why>
 }
 
 /// What a signal interrupted. The stack may be another one, so that it need not lie higher.
-fn interrupted(
-    state: &State,
-    rule: Rule,
-    mappings: &Mappings,
-    memory: &impl StackMemory,
-) -> Result<State, Why> {
+fn interrupted(state: &State, rule: Rule, memory: &impl StackMemory) -> Result<State, Why> {
     let ucontext = offset(state.sp, rule.cfa_offset);
     let read = |at: i64| {
         memory
             .read(ucontext.wrapping_add_signed(at))
             .map_err(why_unread)
     };
-    let ip = RuntimeAddr(read(UCONTEXT_RIP)?);
-    if mappings.find(ip).is_none() {
-        return Err(Why::BadFrame);
-    }
+    let addr = FrameAddr::Exact(RuntimeAddr(read(UCONTEXT_RIP)?));
+    check_address(addr)?;
     Ok(State {
-        addr: FrameAddr::Exact(ip),
+        addr,
         sp: read(UCONTEXT_RSP)?,
         bp: Some(read(UCONTEXT_RBP)?),
         general: None,
@@ -266,12 +255,7 @@ fn interrupted(
 }
 
 /// The caller by the frame pointer, if it is one: it lies upwards and leads to code.
-fn bridge(
-    state: &State,
-    guide: &Guide,
-    mappings: &Mappings,
-    memory: &impl StackMemory,
-) -> Result<State, Why> {
+fn bridge(state: &State, guide: &Guide, memory: &impl StackMemory) -> Result<State, Why> {
     let why = guide.without_rule;
     if why == Why::UnknownMapping {
         return Err(why);
@@ -280,9 +264,7 @@ fn bridge(
         .or_else(|| by_frame_pointer(state, memory))
         .ok_or(why)?;
     let addr = FrameAddr::Return(RuntimeAddr(return_addr));
-    if mappings.find(addr.lookup_addr()).is_none() {
-        return Err(why);
-    }
+    check_address(addr)?;
     Ok(State {
         addr,
         sp,
@@ -326,6 +308,15 @@ fn by_frame_pointer(state: &State, memory: &impl StackMemory) -> Option<(u64, u6
     let (bp_of_caller, return_addr) =
         (memory.read(bp).ok()?, memory.read(bp.wrapping_add(8)).ok()?);
     Some((return_addr, bp.wrapping_add(16), bp_of_caller))
+}
+
+/// An address that no process can have is no caller. Whether there is code is seen when its rule is looked for.
+fn check_address(addr: FrameAddr) -> Result<(), Why> {
+    let ip = addr.lookup_addr().0;
+    match ip < LOWEST_ADDRESS || ip >> USER_BITS != 0 {
+        true => Err(Why::BadFrame),
+        false => Ok(()),
+    }
 }
 
 fn offset(addr: u64, offset: i16) -> u64 {

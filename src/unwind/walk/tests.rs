@@ -240,8 +240,8 @@ fn a_bridge_that_leads_nowhere_is_not_crossed() {
     for bp in [0, STACK - 8, STACK + 3, STACK + 0x500] {
         assert_eq!(walked(JIT + 5, bp, &[]), (vec![JIT + 5], jit), "{bp:#x}");
     }
-    let (frames, end) = walked(JIT + 5, STACK + 0x20, &[(0x20, 0), (0x28, 0x1234)]);
-    assert_eq!((frames, end), (vec![JIT + 5], jit));
+    let (frames, end) = walked(JIT + 5, STACK + 0x20, &[(0x20, 0), (0x28, 0x123)]);
+    assert_eq!((frames, end), (vec![JIT + 5], truncated(Why::BadFrame)));
     let none = truncated(Why::NoUnwindInfo);
     assert_eq!(walked(NO_RULES, 0, &[]), (vec![NO_RULES], none));
 }
@@ -257,7 +257,7 @@ fn a_stack_whose_leaf_may_hide_its_caller_is_not_called_complete() {
 #[test]
 fn a_rule_that_leads_nowhere_ends_the_walk_with_the_frames_so_far() {
     let cases = [
-        (PLAIN, 0, vec![(16, 0x1234)], Why::BadFrame),
+        (PLAIN, 0, vec![(16, 0x123)], Why::BadFrame),
         (PLAIN, 0, vec![], Why::UnreadableStack),
         (WITH_FP, STACK - 0x100, vec![], Why::BadFrame),
         (0x4000, 0, vec![], Why::UnknownMapping),
@@ -265,6 +265,13 @@ fn a_rule_that_leads_nowhere_ends_the_walk_with_the_frames_so_far() {
     for (ip, bp, words, why) in cases {
         assert_eq!(walked(ip, bp, &words), (vec![ip], truncated(why)));
     }
+}
+
+#[test]
+fn an_address_outside_all_code_is_kept_for_who_knows_more_mappings() {
+    let (frames, end) = walked(PLAIN, 0, &[(16, 0x1234)]);
+    assert_eq!(frames, [PLAIN, 0x1233]);
+    assert_eq!(end, truncated(Why::UnknownMapping));
 }
 
 #[test]
