@@ -26,9 +26,11 @@
 /* Bytes of stack read at once: some forty frames of ordinary code. */
 #define WINDOW_BYTES 2048
 #define WINDOW_WORDS (WINDOW_BYTES / 8)
-/* Where the last window served fewer frames than this, they are large, and less is read. */
-#define FRAMES_WORTH 3
-#define SMALL_WINDOW_BYTES 256
+/* The first window: many stacks are shallow. */
+#define FIRST_WINDOW_BYTES 512
+/* Where frames are larger than this, a window serves few of them, and only what stands at their ends is read. */
+#define LARGE_FRAME_BYTES 768
+#define SMALL_WINDOW_BYTES 64
 /* Remembered rules per CPU: 64 KiB, most of a second-level cache is left to the target. */
 #define CACHE_BITS 12
 #define CACHE_SLOTS (1u << CACHE_BITS)
@@ -309,8 +311,11 @@ static __always_inline __u64 rule_of(struct walker *w)
 static __always_inline void move_window(struct walker *w, __u64 addr)
 {
 	__u64 to_page_end = USER_PAGE_BYTES - (addr & (USER_PAGE_BYTES - 1));
-	__u32 bytes = w->filled - w->window_filled < FRAMES_WORTH ? SMALL_WINDOW_BYTES : WINDOW_BYTES;
+	__u64 moved = addr - w->window_base, frames = w->filled - w->window_filled;
+	__u32 bytes = moved > frames * LARGE_FRAME_BYTES ? SMALL_WINDOW_BYTES : WINDOW_BYTES;
 
+	if (w->reads == 0)
+		bytes = FIRST_WINDOW_BYTES;
 	addr &= ~7ull;
 	w->window_filled = w->filled;
 	w->window_base = addr;
@@ -566,7 +571,8 @@ __noinline int unwind_step(__u32 cpu)
 static __always_inline void walk_tables(struct walker *w, __u32 cpu)
 {
 	w->window_bytes = 0;
-	w->window_filled = w->filled - FRAMES_WORTH;
+	w->window_filled = w->filled;
+	w->window_base = w->sp;
 	w->reads = w->hits = w->misses = 0;
 	w->sample.end = END_TOO_DEEP;
 	for (int i = 0; i < MAX_USER_FRAMES; i++) {

@@ -70,7 +70,7 @@ fn remedy(module: &str, reason: &str) -> String {
             format!("keep `{module}` readable and in place while recording")
         }
         Some(Why::NoRegisters) => {
-            "nothing to do: exiting threads and 32-bit code have no registers to start from".to_owned()
+            "exiting threads and 32-bit code have no registers to start from; on kernels before 5.15 `--sampler perf` has them for ticks in kernel code".to_owned()
         }
         Some(Why::NotStated) => "record with perfprof".to_owned(),
         Some(Why::UnreadableStack | Why::BadFrame | Why::UnsupportedRule) | None => {
