@@ -10,6 +10,7 @@ use perfprof::target::host::Host;
 
 use crate::sandbox::{Burner, TOUCHED_BYTES};
 use crate::support::need::skip;
+use crate::support::proc::cpu_ns;
 
 /// Reads the gauges each tenth of a second for this long.
 fn record(pid: u32, length: Duration) -> CapacityFacts {
@@ -30,7 +31,10 @@ fn a_quota_of_twenty_percent_is_found_used_up_and_named() {
         Ok(burner) => burner,
         Err(reason) => return skip("cgroup", &reason),
     };
+    let (began, used_before) = (Instant::now(), cpu_ns(burner.pid()));
     let facts = record(burner.pid(), Duration::from_secs(9));
+    let used_ns = cpu_ns(burner.pid()) - used_before;
+    let used_cores = used_ns as f64 / began.elapsed().as_nanos() as f64;
     assert_eq!(facts.scope, "cgroup", "{:?}", facts.gaps);
     assert_eq!(facts.limits.cgroup, burner.path());
     assert_eq!(facts.limits.memory_limit_bytes, Some(64 << 20));
@@ -49,13 +53,24 @@ fn a_quota_of_twenty_percent_is_found_used_up_and_named() {
     let capacity = Capacity::of("burner", &facts);
     assert_eq!(capacity.ceiling_kind, CeilingKind::Quota);
     let cores = capacity.cpu_cores.expect("use was measured");
-    // The quota allows 0.2; the first period may be cut, and 9 s hold 90 of them.
-    assert!((0.18..=0.22).contains(&cores.mean), "{cores:?}");
+    // One burst of 20 ms more or less in 9 s, and what the looks themselves take.
+    assert!(
+        (cores.mean - used_cores).abs() < 0.01,
+        "{cores:?}, not {used_cores}"
+    );
+    assert!(cores.mean <= 0.22, "{cores:?}");
     assert!(
         cores.p95 <= 0.2 * 1.25,
         "an interval of five periods holds at most six bursts: {cores:?}"
     );
     let throttling = capacity.throttling.expect("a quota was set");
+    // The quota allows 0.2; the first period may be cut, and 9 s hold 90 of them.
+    if used_cores < 0.18 {
+        return skip(
+            "cgroup",
+            "the machine was too busy for the burner to use its quota up",
+        );
+    }
     assert!((80..=95).contains(&throttling.periods), "{throttling:?}");
     assert!(throttling.share > 0.9, "{throttling:?}");
     assert_eq!(capacity.runs_out[0].resource, "cpu_quota");
