@@ -42,8 +42,7 @@ impl Interpreter {
         }
     }
 
-    /// What a sample means.
-    /// `walked_by` knows the mappings that address spaces in the kernel stand for.
+    /// What a sample means. `walked_by` knows the mappings that address spaces in the kernel stand for.
     pub(super) fn interpret(
         &mut self,
         sample: &RawSample,
@@ -62,29 +61,15 @@ impl Interpreter {
         let end = match &sample.user {
             UserStack::Absent if is_kernel_thread => StackEnd::Root,
             UserStack::Absent => StackEnd::Truncated(Why::NoRegisters),
-            UserStack::Walked {
-                frames,
-                end,
-                bridged,
-                space,
-                copy,
-            } => {
-                user.extend(leaf_first(frames));
-                let former = walked_by(*space).filter(|former| !Rc::ptr_eq(former, &mappings));
-                let changed = former.and_then(|former| first_changed(&former, &mappings, &user));
-                let end = match changed {
-                    // The frame is right, but it was left by the rules of another file.
-                    Some(ix) => {
-                        user.truncate(ix + 1);
-                        StackEnd::Truncated(Why::Warming)
-                    }
-                    None => *end,
-                };
+            UserStack::Walked(walked) => {
+                user.extend(leaf_first(&walked.frames));
+                let former = walked_by(walked.space).filter(|by| !Rc::ptr_eq(by, &mappings));
+                let end = cut_at_change(former.as_deref(), &mappings, &mut user, walked.end);
                 if end == StackEnd::Truncated(Why::TableEvicted) {
                     missing_table = user.last().and_then(|frame| binary_at(&mappings, frame));
                 }
-                let end = self.end_of_walked(&mappings, &mut user, end, *bridged);
-                match copy {
+                let end = self.end_of_walked(&mappings, &mut user, end, walked.bridged);
+                match &walked.copy {
                     Some(copy) => self.walk_again(&mappings, copy, end, &mut user),
                     None => end,
                 }
@@ -202,14 +187,29 @@ fn binary_at(mappings: &Mappings, frame: &FrameAddr) -> Option<u32> {
     Some(region.binary.ix)
 }
 
-/// The first frame, from the leaf on, in another file than the kernel's walker believed.
-fn first_changed(former: &Mappings, now: &Mappings, user: &[FrameAddr]) -> Option<usize> {
+/// Ends a stack at the first frame, from the leaf on, in another file than the kernel's walker believed: the frame is
+/// right, but it was left by the rules of what was there before.
+fn cut_at_change(
+    former: Option<&Mappings>,
+    now: &Mappings,
+    user: &mut Vec<FrameAddr>,
+    end: StackEnd,
+) -> StackEnd {
     let place = |mappings: &Mappings, frame: &FrameAddr| {
         let region = mappings.find(frame.lookup_addr())?;
         Some((region.binary.ix, region.bias()))
     };
-    user.iter()
-        .position(|frame| place(former, frame) != place(now, frame))
+    let changed = |former| {
+        user.iter()
+            .position(|frame| place(former, frame) != place(now, frame))
+    };
+    match former.and_then(changed) {
+        Some(ix) => {
+            user.truncate(ix + 1);
+            StackEnd::Truncated(Why::Warming)
+        }
+        None => end,
+    }
 }
 
 /// The first address is where execution stands, the others are where it will return to.

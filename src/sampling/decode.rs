@@ -14,7 +14,7 @@ use crate::target::mappings::{Region, device_number};
 
 use crate::unwind::Registers;
 
-use super::event::{CopiedStack, Event, RawSample, Timed, UserStack};
+use super::event::{CopiedStack, Event, RawSample, Timed, UserStack, WalkedStack};
 
 /// Bytes of the trailer `sample_id_all` appends: pid, tid, time, cpu, reserved, identifier.
 const TRAILER_BYTES: usize = 32;
@@ -159,13 +159,10 @@ fn call_chain(fields: &mut Fields) -> Option<(Vec<RuntimeAddr>, UserStack)> {
     };
     Some((
         kernel,
-        UserStack::Walked {
-            frames: user,
-            end: StackEnd::Truncated(why),
-            bridged: false,
-            space: 0,
-            copy: None,
-        },
+        UserStack::Walked(WalkedStack::by_frame_pointers(
+            user,
+            StackEnd::Truncated(why),
+        )),
     ))
 }
 
@@ -196,13 +193,7 @@ fn stack_copy(fields: &mut Fields) -> Option<UserStack> {
             full: filled >= room,
         }),
         // 32-bit code: another set of registers, and other rules.
-        _ => UserStack::Walked {
-            frames: Vec::new(),
-            end,
-            bridged: false,
-            space: 0,
-            copy: None,
-        },
+        _ => UserStack::Walked(WalkedStack::by_frame_pointers(Vec::new(), end)),
     })
 }
 
@@ -320,14 +311,13 @@ fn bpf_sample(bytes: &[u8]) -> Option<Event> {
     let user = if frames.is_empty() && end == StackEnd::Root {
         UserStack::Absent
     } else {
-        let bridged = sample.bridged != 0;
-        UserStack::Walked {
+        UserStack::Walked(WalkedStack {
             frames,
             end,
-            bridged,
+            bridged: sample.bridged != 0,
             space: sample.space,
             copy,
-        }
+        })
     };
     let SampleRecord { head, period, .. } = sample;
     let raw = RawSample {
@@ -386,10 +376,10 @@ mod tests {
             panic!("a sample")
         };
         assert_eq!(sample.kernel, [RuntimeAddr(0xffff_ffff_8100_0000)]);
-        let UserStack::Walked { frames, .. } = sample.user else {
+        let UserStack::Walked(walked) = sample.user else {
             panic!("walked")
         };
-        assert_eq!(frames, [RuntimeAddr(0x1000), RuntimeAddr(0x2000)]);
+        assert_eq!(walked.frames, [RuntimeAddr(0x1000), RuntimeAddr(0x2000)]);
     }
 
     #[test]

@@ -65,17 +65,8 @@ pub struct RawSample {
 pub enum UserStack {
     /// There are no user registers: a kernel thread, or a thread that is exiting.
     Absent,
-    /// Walked in the kernel, leaf first.
-    Walked {
-        frames: Vec<RuntimeAddr>,
-        end: StackEnd,
-        /// Code without rules was crossed by frame pointers: callers may be missing in between.
-        bridged: bool,
-        /// The address space in the kernel it was walked by; 0 where it knew none.
-        space: u32,
-        /// The same stack, where the kernel could not walk it to its end and user space perhaps can.
-        copy: Option<CopiedStack>,
-    },
+    /// Walked in the kernel.
+    Walked(WalkedStack),
     /// To be walked.
     Copied(CopiedStack),
 }
@@ -84,7 +75,34 @@ impl UserStack {
     /// Whether the kernel did not know the mappings of the process.
     pub fn is_warming(&self) -> bool {
         let warming = StackEnd::Truncated(Why::Warming);
-        matches!(self, UserStack::Walked { end, .. } if *end == warming)
+        matches!(self, UserStack::Walked(walked) if walked.end == warming)
+    }
+}
+
+/// A stack as the kernel walked it.
+#[derive(Clone, Debug)]
+pub struct WalkedStack {
+    /// Leaf first.
+    pub frames: Vec<RuntimeAddr>,
+    pub end: StackEnd,
+    /// Code without rules was crossed by frame pointers: callers may be missing in between.
+    pub bridged: bool,
+    /// The address space in the kernel it was walked by; 0 where it knew none.
+    pub space: u32,
+    /// The same stack, where the kernel could not walk it to its end and user space perhaps can.
+    pub copy: Option<CopiedStack>,
+}
+
+impl WalkedStack {
+    /// Without tables.
+    pub fn by_frame_pointers(frames: Vec<RuntimeAddr>, end: StackEnd) -> WalkedStack {
+        WalkedStack {
+            frames,
+            end,
+            bridged: false,
+            space: 0,
+            copy: None,
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use std::os::fd::BorrowedFd;
 use thiserror::Error;
 
 pub use bpf::{BpfSampler, load_filter};
-pub use event::{CopiedStack, Event, RawSample, Timed, UserStack};
+pub use event::{CopiedStack, Event, RawSample, Timed, UserStack, WalkedStack};
 pub use perf::{PerfSampler, can_open};
 
 use crate::sys::bpf::RunStatistics;
