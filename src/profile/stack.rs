@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::quality::RandomState;
+
 /// Index into [`super::Profile::frames`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FrameIx(pub u32);
@@ -26,7 +28,7 @@ struct Node {
 #[derive(Clone, Debug, Default)]
 pub struct StackTree {
     nodes: Vec<Node>,
-    children: HashMap<(StackIx, FrameIx), StackIx>,
+    children: HashMap<(StackIx, FrameIx), StackIx, RandomState>,
 }
 
 impl StackTree {

@@ -27,6 +27,11 @@ pub(super) struct Interpreted {
 }
 
 impl Interpreter {
+    /// Names the content of a process's mappings.
+    pub(super) fn generation(&mut self, pid: u32) -> u64 {
+        self.processes.get_or_read(pid).mappings.generation()
+    }
+
     /// The thread a tick hit, under the names it had then.
     pub(super) fn thread_of(&mut self, sample: &RawSample) -> Thread {
         let RawSample { pid, tid, .. } = *sample;

@@ -11,8 +11,6 @@ use crate::target::mappings::Mappings;
 use crate::target::processes::Processes;
 use crate::unwind::{Eviction, UploadFigures, Uploader};
 
-use super::tally::{Code, RawFrame};
-
 /// A binary whose table found no room, and what that cost.
 #[derive(Clone, Debug)]
 pub struct EvictedTable {
@@ -69,19 +67,11 @@ impl KernelTables {
     }
 
     /// A stack has come: its tables are in use, and one may be missing.
-    pub(super) fn seen(&mut self, frames: &[RawFrame], missing: Option<u32>) {
+    pub(super) fn seen(&mut self, binaries: &[u32], missing: Option<u32>) {
         let Some(uploader) = &mut self.uploader else {
             return;
         };
-        let mut last = None;
-        for frame in frames {
-            if let Code::Binary(ix) = frame.code
-                && last != Some(ix)
-            {
-                uploader.seen(ix);
-                last = Some(ix);
-            }
-        }
+        binaries.iter().for_each(|ix| uploader.seen(*ix));
         if let Some(ix) = missing {
             *self.ended_in.entry(ix).or_default() += 1;
             uploader.missed(ix);

@@ -12,6 +12,7 @@ mod filter;
 mod interpret;
 mod kernel_tables;
 mod order;
+mod recent;
 mod run;
 mod tally;
 

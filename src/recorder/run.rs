@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::profile::{StackEnd, StackIx};
 use crate::sampling::{Event, RawSample, Sampler, SamplingError, SamplingPlan, Timed};
 use crate::sys::bpf::RunStatistics;
 use crate::sys::perf::Trigger;
@@ -20,7 +21,8 @@ use super::filter::TargetFilter;
 use super::interpret::{Interpreted, Interpreter};
 use super::kernel_tables::{KernelTables, KernelWalks};
 use super::order::TimeOrder;
-use super::tally::Tally;
+use super::recent::{Meaning, RecentStacks};
+use super::tally::{RawFrame, Tally};
 
 /// Length of a time slice: short enough that ten seconds give a hundred blocks for statistics.
 pub const SLICE_NS: u64 = 100_000_000;
@@ -94,6 +96,7 @@ pub struct RecordingLoop<'a> {
     tables: KernelTables,
     order: TimeOrder,
     tally: Tally,
+    recent: RecentStacks,
     accountant: Accountant,
     begun_ns: u64,
     new_pids: Vec<u32>,
@@ -118,6 +121,7 @@ impl<'a> RecordingLoop<'a> {
             tables: KernelTables::default(),
             order: TimeOrder::default(),
             tally: Tally::default(),
+            recent: RecentStacks::default(),
             accountant: Accountant::default(),
             begun_ns: 0,
             new_pids: Vec::new(),
@@ -345,6 +349,21 @@ impl<'a> RecordingLoop<'a> {
         if !known && !self.filter.contains(sample.pid) {
             return;
         }
+        let (stack, end) = self.stack_of(sample);
+        let thread = self.interpreter.thread_of(sample);
+        let thread = self.tally.thread(thread);
+        let slice = (time_ns.saturating_sub(self.begun_ns) / SLICE_NS) as u32;
+        self.tally
+            .tick(slice, thread, stack, end, self.cpu_ns(sample));
+    }
+
+    /// What the sample's stack is, and how it ended.
+    fn stack_of(&mut self, sample: &RawSample) -> (StackIx, StackEnd) {
+        let generation = self.interpreter.generation(sample.pid);
+        if let Some(meaning) = self.recent.find(sample, generation) {
+            self.tables.seen(&meaning.binaries, None);
+            return (meaning.stack, meaning.end);
+        }
         let Interpreted {
             frames,
             end,
@@ -355,13 +374,17 @@ impl<'a> RecordingLoop<'a> {
         if sample.user.is_warming() {
             self.tables.changed(sample.pid);
         }
-        self.tables.seen(&frames, missing_table);
+        let mut binaries: Vec<u32> = frames.iter().filter_map(RawFrame::binary).collect();
+        binaries.sort_unstable();
+        binaries.dedup();
+        self.tables.seen(&binaries, missing_table);
         let stack = self.tally.stack(&frames);
-        let thread = self.interpreter.thread_of(sample);
-        let thread = self.tally.thread(thread);
-        let slice = (time_ns.saturating_sub(self.begun_ns) / SLICE_NS) as u32;
-        self.tally
-            .tick(slice, thread, stack, end, self.cpu_ns(sample));
+        self.recent.remember(Meaning {
+            stack,
+            end,
+            binaries,
+        });
+        (stack, end)
     }
 
     /// CPU time a tick stands for: the timer's period, or the nominal one where the event counts cycles.

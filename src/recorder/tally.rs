@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::quality::RandomState;
+
 use crate::profile::{
     ElfAddr, FrameIx, ProfileBuilder, Sample, StackEnd, StackIx, StackTree, Thread, ThreadIx,
 };
@@ -24,6 +26,16 @@ pub struct RawFrame {
     pub addr: ElfAddr,
 }
 
+impl RawFrame {
+    /// The binary it is in, by [`crate::target::binary::Binary::ix`].
+    pub fn binary(&self) -> Option<u32> {
+        match self.code {
+            Code::Binary(ix) => Some(ix),
+            _ => None,
+        }
+    }
+}
+
 /// One group of equal ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
@@ -37,11 +49,11 @@ struct Key {
 #[derive(Debug, Default)]
 pub struct Tally {
     frames: Vec<RawFrame>,
-    frame_ix: HashMap<RawFrame, FrameIx>,
+    frame_ix: HashMap<RawFrame, FrameIx, RandomState>,
     stacks: StackTree,
     threads: Vec<Thread>,
     thread_ix: HashMap<Thread, ThreadIx>,
-    weights: HashMap<Key, (u64, u64)>,
+    weights: HashMap<Key, (u64, u64), RandomState>,
     ticks: u64,
     complete: u64,
 }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use foldhash::quality::RandomState;
 use gimli::{
     BaseAddresses, CfaRule, CieOrFde, DebugFrame, EhFrame, EhFrameHdr, Encoding, EndianSlice,
     LittleEndian, ParsedEhFrameHdr, RegisterRule, UnwindContext, UnwindExpression, UnwindSection,
@@ -77,7 +78,7 @@ impl Row {
 /// Rows of all binaries, by binary and address.
 #[derive(Debug, Default)]
 pub struct Rows {
-    by_addr: HashMap<(u32, ElfAddr), Option<Rc<Row>>>,
+    by_addr: HashMap<(u32, ElfAddr), Option<Rc<Row>>, RandomState>,
     /// Frame descriptions of binaries without a search table.
     indices: HashMap<u32, FdeIndex>,
 }
