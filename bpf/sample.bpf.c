@@ -197,9 +197,9 @@ static __always_inline __u32 pages_to_copy(void)
 {
 	__u64 used = bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA), ring = bpf_ringbuf_query(&records, BPF_RB_RING_SIZE);
 
-	if (used < ring / 4)
+	if (used < ring / 2)
 		return COPY_PAGES;
-	return used < ring / 4 * 3 ? SMALL_COPY_PAGES : 0;
+	return used < ring / 8 * 7 ? SMALL_COPY_PAGES : 0;
 }
 
 /* Copies registers and stack behind `at` frames, page by page until memory ends; answers how many words of stack. */

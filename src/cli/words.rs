@@ -97,7 +97,7 @@ pub(super) fn without_table(walks: &KernelWalks, samples: u64) -> Vec<String> {
     let sentence = |table: &EvictedTable| {
         format!(
             "The unwind table of `{}` ({:.1} MB) had no room within --unwind-memory {} times: {:.1} % of samples met it \
-             missing, and had their stack copied instead.",
+             missing, and had their stack copied as far as there was room.",
             table.path,
             table.table_bytes as f64 / 1e6,
             table.times,
@@ -183,14 +183,14 @@ pub(super) fn sampling_failed(error: SamplingError, host: &Host) -> Failure {
             ),
         ),
         SamplingError::BpfNotPermitted { .. } => Failure::new(Exit::NotPermitted, error).hint(
-            "grant CAP_BPF and CAP_PERFMON (in a container also `seccompProfile: {type: Unconfined}`), or use \
-             `--sampler perf`; `perfprof doctor` has the exact command",
+            "grant CAP_BPF and CAP_PERFMON (in a container also `seccompProfile: {type: Unconfined}`), or leave out \
+             `--sampler bpf` and `--unwind dwarf`; `perfprof doctor` has the exact command",
         ),
         SamplingError::TargetEnded => Failure::new(Exit::NoTarget, error),
         SamplingError::TooManyEvents { .. } => Failure::new(Exit::NotPermitted, error)
             .hint("raise the limit of open files (`ulimit -n`), or run as root: then one event per CPU suffices"),
         SamplingError::Bpf { .. } => {
-            Failure::new(Exit::NotPermitted, error).hint("use `--sampler perf`, or see `perfprof doctor`")
+            Failure::new(Exit::NotPermitted, error).hint("leave out `--sampler bpf` and `--unwind dwarf`, or see `perfprof doctor`")
         }
         _ => Failure::new(Exit::NotPermitted, error).hint("`perfprof doctor` says what is missing"),
     }

@@ -123,10 +123,13 @@ impl Binaries {
             .cloned()
     }
 
-    /// The process is gone already, but the same build may stand at the same path in our own root.
+    /// The process is gone already, but the same build, or the very same file, may stand at the same path in our own root.
     fn open_without_process(&mut self, region: &Region) -> Option<Rc<Binary>> {
-        region.build_id?;
         let file = open::in_root_of(std::process::id(), Path::new(&region.path)).ok()?;
+        if region.build_id.is_none() {
+            let found = file.metadata().ok().map(|m| (m.dev(), m.ino()))?;
+            region.inode.filter(|mapped| *mapped == found)?;
+        }
         let candidate = self.add_opened(region, file);
         candidate.problem.is_none().then_some(candidate)
     }
@@ -240,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_gone_had_the_file_that_another_has_by_its_inode() {
+    fn a_process_that_is_gone_had_the_file_of_that_path_and_inode() {
         /// Above the kernel's limit.
         const GONE: u32 = 1 << 30;
         let maps = std::fs::read_to_string("/proc/self/maps").expect("own maps");
@@ -248,11 +251,14 @@ mod tests {
         let libc = |region: &Region| region.path.contains("libc.so");
         let mut region = regions.find(libc).expect("libc is mapped");
         let mut binaries = Binaries::new();
-        assert!(binaries.of_region(GONE, &region).file.is_none());
-
+        let found = binaries.of_region(GONE, &region);
+        assert!(found.file.is_some(), "the very same file stands there");
         let opened = binaries.of_region(std::process::id(), &region);
-        assert!(Rc::ptr_eq(&binaries.of_region(GONE, &region), &opened));
+        assert!(Rc::ptr_eq(&found, &opened));
 
+        let path = std::mem::replace(&mut region.path, "/in/another/root".into());
+        assert!(binaries.of_region(GONE, &region).file.is_none());
+        region.path = path;
         let (device, inode) = region.inode.expect("a file has an inode");
         region.inode = Some((device, inode + 1));
         assert!(binaries.of_region(GONE, &region).file.is_none());

@@ -54,7 +54,7 @@ fn remedy(module: &str, reason: &str) -> String {
             "record with `--unwind fp` if the target has frame pointers: it copies no stack".to_owned()
         }
         Some(Why::Warming) => {
-            "record for longer: only the first moments of a process lack its unwind tables".to_owned()
+            "record for longer: a new process, or one that has just mapped a library, lacks unwind tables for a moment; where that goes on and on, `--unwind dwarf-copy` needs none".to_owned()
         }
         Some(Why::TableEvicted) => "raise `--unwind-memory`".to_owned(),
         Some(Why::NoUnwindInfo | Why::Bridged) => format!(
@@ -63,7 +63,10 @@ fn remedy(module: &str, reason: &str) -> String {
         Some(Why::FramePointerLost) => format!(
             "record with `--unwind dwarf-copy`, or build `{module}` with `-fno-omit-frame-pointer`"
         ),
-        Some(Why::Jit | Why::UnknownMapping) => {
+        Some(Why::UnknownMapping) => {
+            "generated code that moves, or memory that was mapped a moment ago; try `--unwind dwarf-copy`".to_owned()
+        }
+        Some(Why::Jit) => {
             "let the runtime keep frame pointers in generated code (`node --perf-basic-prof`, `java -XX:+PreserveFramePointer`) and record with `--unwind fp`".to_owned()
         }
         Some(Why::BinaryUnreadable) => {

@@ -62,7 +62,10 @@ pub(super) fn cpu_time(profile: &Profile, threshold: Option<f64>) -> Metric {
         Some(match metric.reasons.last().map(|reason| reason.id.as_str()) {
             Some("over-counted") => "distrust all CPU times: two recordings may have been mixed".to_owned(),
             Some("lost" | "throttled") => "lower the frequency with `-F`".to_owned(),
-            _ => "record with `--tree`, and look for threads in the table below that were not sampled".to_owned(),
+            Some("unsampled-threads") if metric.reasons.last().is_some_and(|reason| reason.share > 0.01) => {
+                "record with `--tree`, and look for threads in the table below that were not sampled".to_owned()
+            }
+            _ => "try another `-F`: the timer misses short bursts between switches, and time the host takes away".to_owned(),
         })
     })
 }

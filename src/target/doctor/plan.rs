@@ -27,9 +27,9 @@ impl Plan {
             .unwrap_or(!host.cpu_pmus.is_empty());
         Plan {
             can_record: rights.perf && host.sysctls.perf_event_paranoid.is_some(),
-            // Complete stacks without frame pointers come from stack copies, which the perf sampler takes.
-            sampler: "perf",
-            unwind: "dwarf-copy",
+            // Where BPF is not permitted, stacks are copied by the perf sampler.
+            sampler: if rights.bpf { "bpf" } else { "perf" },
+            unwind: if rights.bpf { "dwarf" } else { "dwarf-copy" },
             event: if cycles { "cycles" } else { "cpu-clock" },
             bpf: rights.bpf,
             kernel_frames: rights.perf_kernel,

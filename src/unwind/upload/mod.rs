@@ -55,6 +55,8 @@ pub enum NotUploaded {
     Maps(#[from] libbpf_rs::Error),
     #[error("all numbers of address spaces are used up")]
     NoNumber,
+    #[error("no room for the mappings")]
+    NoRoom,
 }
 
 /// Keeps the kernel's tables in step with the processes.
@@ -92,7 +94,8 @@ impl Uploader {
             return Ok(());
         }
         if !self.by_generation.contains_key(&generation) {
-            let space = self.upload(mappings)?;
+            // What the kernel knew of the process holds no longer.
+            let space = self.upload(mappings).inspect_err(|_| self.forget(pid))?;
             self.by_generation.insert(generation, space);
         }
         let space = self.by_generation.get_mut(&generation).expect("just made");
@@ -182,7 +185,11 @@ impl Uploader {
         }
         let place = match spans.len() {
             0 => None,
-            _ => self.resident.put_apart(spans.as_bytes())?,
+            _ => Some(
+                self.resident
+                    .put_apart(spans.as_bytes())?
+                    .ok_or(NotUploaded::NoRoom)?,
+            ),
         };
         self.last_id = id;
         self.made += 1;
