@@ -232,7 +232,7 @@ static __always_inline __u32 copy_stack(struct walker *w, __u32 at)
 /* Whether user space can do better: it knows by now what was new, and every rule. */
 static __always_inline bool needs_copy(__u8 end)
 {
-	return end == END_UNKNOWN_MAPPING || end == END_TABLE_EVICTED || end == END_UNSUPPORTED_RULE;
+	return end == END_UNKNOWN_MAPPING || end == END_UNSUPPORTED_RULE || is_passing(end);
 }
 
 /* Walks the user's part of the stack behind `n` kernel frames, by the best means there are for the process. */

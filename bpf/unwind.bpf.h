@@ -271,6 +271,12 @@ static __always_inline __u64 round_bits(const struct walker *w)
 	return (__u64)(w->space.id >> ADDRESS_SPACE_BITS) << (8 + RBP_KIND_BITS) & ROUND_MASK;
 }
 
+/* Whether a table is missing for now: it may come (back). */
+static __always_inline bool is_passing(__u8 why)
+{
+	return why == END_TABLE_EVICTED || why == END_WARMING;
+}
+
 /*
  * Where code without rules ends and code with rules begins, nobody calls: the beginning of a function was laid down as
  * where to return to (makecontext). It has no caller.
@@ -299,8 +305,7 @@ static __always_inline __u64 rule_of(struct walker *w)
 	w->misses++;
 	if (rule == no_rule(END_NO_UNWIND_INFO))
 		rule = laid_down(w, rule);
-	/* A table may come back. */
-	if (rule == no_rule(END_TABLE_EVICTED))
+	if ((__u8)rule == CFA_NO_RULE && is_passing(rule >> 48))
 		return rule;
 	slot->key = key;
 	slot->rule = rule | round_bits(w);
@@ -424,8 +429,9 @@ static __always_inline int bridge(struct walker *w, __u8 why)
 {
 	__u64 bp = w->bp, saved = 0, ra = 0, sp = 0;
 
-	/* An address outside all code is no caller: the last rule was wrong, or the mapping is not known yet. */
-	if (why == END_UNKNOWN_MAPPING)
+	/* An address outside all code is no caller: the last rule was wrong, or the mapping is not known yet. And where a
+	 * table is missing there are rules. */
+	if (why == END_UNKNOWN_MAPPING || is_passing(why))
 		return end_walk(w, why);
 	if (why != END_JIT)
 		w->sample.bridged = why;
