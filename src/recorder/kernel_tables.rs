@@ -52,6 +52,18 @@ impl KernelTables {
         self.uploader.is_some()
     }
 
+    /// Samples are about to come.
+    pub(super) fn build_aside(&mut self) {
+        if let Some(uploader) = &mut self.uploader {
+            uploader.build_aside();
+        }
+    }
+
+    /// Whether tables are on their way.
+    pub(super) fn is_building(&self) -> bool {
+        self.uploader.as_ref().is_some_and(Uploader::is_building)
+    }
+
     /// The mappings of a process may be others than before.
     pub(super) fn changed(&mut self, pid: u32) {
         if self.uploader.is_some() {

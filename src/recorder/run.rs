@@ -1,7 +1,6 @@
 //! The loop itself: read, put in order, follow the processes, walk, count, until it is time to stop.
 
 use std::os::fd::BorrowedFd;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -71,7 +70,7 @@ pub struct Progress {
 #[derive(Debug)]
 pub struct Recorded {
     pub tally: Tally,
-    pub binaries: Vec<Rc<Binary>>,
+    pub binaries: Vec<Arc<Binary>>,
     pub accountant: Accountant,
     pub stopped_by: StopReason,
     pub duration_ns: u64,
@@ -141,6 +140,7 @@ impl<'a> RecordingLoop<'a> {
             self.tables.changed(pid);
         }
         self.tables.upload(&self.interpreter.processes);
+        self.tables.build_aside();
         self.accountant = Accountant::begin(&self.plan.scope.current_pids());
         self.begun_ns = monotonic_ns();
         sampler.start()?;
@@ -197,7 +197,8 @@ impl<'a> RecordingLoop<'a> {
 
     /// Waits for a full ring, a signal or the end of the interval.
     fn wait(&self, fds: &[BorrowedFd]) {
-        let longest_ms = if self.tables.are_used() && self.order.holds_back_news() {
+        let news = self.tables.are_used() && self.order.holds_back_news();
+        let longest_ms = if news || self.tables.is_building() {
             NEWS_POLL_MS
         } else {
             POLL_MS

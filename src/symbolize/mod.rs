@@ -11,7 +11,7 @@ mod kernel;
 mod known_roots;
 
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use blazesym::symbolize::Symbolizer;
 
@@ -60,7 +60,7 @@ impl FoundFunction {
 pub fn name_into(
     builder: &mut ProfileBuilder,
     tally: Tally,
-    binaries: &[Rc<Binary>],
+    binaries: &[Arc<Binary>],
     kernel: KernelNames,
 ) {
     let named = name_all(tally.frames(), binaries, kernel, builder);
@@ -70,7 +70,7 @@ pub fn name_into(
 /// The frame of the profile for each of `raw`, by position.
 fn name_all(
     raw: &[RawFrame],
-    binaries: &[Rc<Binary>],
+    binaries: &[Arc<Binary>],
     kernel: KernelNames,
     builder: &mut ProfileBuilder,
 ) -> Vec<FrameIx> {
@@ -108,7 +108,7 @@ fn symbolizer() -> Symbolizer {
 /// The part of the file the frame's code was loaded from, as the file itself numbers it.
 fn mapping_of(
     frame: &RawFrame,
-    binaries: &[Rc<Binary>],
+    binaries: &[Arc<Binary>],
     builder: &mut ProfileBuilder,
 ) -> Option<MappingIx> {
     let mapping = match frame.code {
@@ -141,7 +141,7 @@ fn add_frame(
     raw: &RawFrame,
     mapping: Option<MappingIx>,
     found: &Found,
-    binaries: &[Rc<Binary>],
+    binaries: &[Arc<Binary>],
     builder: &mut ProfileBuilder,
 ) -> FrameIx {
     let kind = if raw.code == Code::Kernel {
@@ -185,7 +185,7 @@ fn add_line(found: &FoundFunction, builder: &mut ProfileBuilder) -> Line {
 }
 
 /// A name for what has none: `libfoo.so+0x1234`.
-fn address_name(raw: &RawFrame, binaries: &[Rc<Binary>]) -> String {
+fn address_name(raw: &RawFrame, binaries: &[Arc<Binary>]) -> String {
     let addr = raw.addr.0;
     match raw.code {
         Code::Kernel => format!("[kernel]+{addr:#x}"),

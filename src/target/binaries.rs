@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::profile::{BuildId, MappingKind};
 
@@ -41,10 +41,10 @@ impl Identity {
 /// All binaries of a recording.
 #[derive(Debug)]
 pub struct Binaries {
-    all: Vec<Rc<Binary>>,
-    by_identity: HashMap<Identity, Rc<Binary>>,
-    anonymous: Rc<Binary>,
-    vdso: Rc<Binary>,
+    all: Vec<Arc<Binary>>,
+    by_identity: HashMap<Identity, Arc<Binary>>,
+    anonymous: Arc<Binary>,
+    vdso: Arc<Binary>,
 }
 
 impl Default for Binaries {
@@ -55,8 +55,8 @@ impl Default for Binaries {
 
 impl Binaries {
     pub fn new() -> Binaries {
-        let anonymous = Rc::new(Binary::anonymous(0));
-        let vdso = Rc::new(own_vdso(1));
+        let anonymous = Arc::new(Binary::anonymous(0));
+        let vdso = Arc::new(own_vdso(1));
         Binaries {
             all: vec![anonymous.clone(), vdso.clone()],
             by_identity: HashMap::new(),
@@ -66,12 +66,12 @@ impl Binaries {
     }
 
     /// All, by [`Binary::ix`].
-    pub fn all(&self) -> &[Rc<Binary>] {
+    pub fn all(&self) -> &[Arc<Binary>] {
         &self.all
     }
 
     /// The file behind a region of a process.
-    pub fn of_region(&mut self, pid: u32, region: &Region) -> Rc<Binary> {
+    pub fn of_region(&mut self, pid: u32, region: &Region) -> Arc<Binary> {
         if region.path == "[vdso]" {
             return self.vdso.clone();
         }
@@ -84,7 +84,7 @@ impl Binaries {
         self.open(pid, region)
     }
 
-    fn known_build(&self, region: &Region) -> Option<Rc<Binary>> {
+    fn known_build(&self, region: &Region) -> Option<Arc<Binary>> {
         let identity = Identity::BuildId(region.path.clone(), region.build_id?);
         self.by_identity
             .get(&identity)
@@ -92,7 +92,7 @@ impl Binaries {
             .cloned()
     }
 
-    fn open(&mut self, pid: u32, region: &Region) -> Rc<Binary> {
+    fn open(&mut self, pid: u32, region: &Region) -> Arc<Binary> {
         if self.all.len() >= MAX_BINARIES {
             return self.anonymous.clone();
         }
@@ -115,7 +115,7 @@ impl Binaries {
 
     /// The process is gone already, and the kernel gives no build IDs (before 5.12), but the same file was opened for
     /// another process. We hold it open, so its inode's number cannot be another file's meanwhile.
-    fn known_inode(&self, region: &Region) -> Option<Rc<Binary>> {
+    fn known_inode(&self, region: &Region) -> Option<Arc<Binary>> {
         let identity = Identity::mapped(region)?;
         self.by_identity
             .get(&identity)
@@ -124,7 +124,7 @@ impl Binaries {
     }
 
     /// The process is gone already, but the same build, or the very same file, may stand at the same path in our own root.
-    fn open_without_process(&mut self, region: &Region) -> Option<Rc<Binary>> {
+    fn open_without_process(&mut self, region: &Region) -> Option<Arc<Binary>> {
         let file = open::in_root_of(std::process::id(), Path::new(&region.path)).ok()?;
         if region.build_id.is_none() {
             let found = file.metadata().ok().map(|m| (m.dev(), m.ino()))?;
@@ -134,7 +134,7 @@ impl Binaries {
         candidate.problem.is_none().then_some(candidate)
     }
 
-    fn add_opened(&mut self, region: &Region, file: File) -> Rc<Binary> {
+    fn add_opened(&mut self, region: &Region, file: File) -> Arc<Binary> {
         let by_inode = file.metadata().ok().map(|m| {
             let changed_ns = i128::from(m.ctime()) * 1_000_000_000 + i128::from(m.ctime_nsec());
             Identity::Inode(m.dev(), m.ino(), changed_ns)
@@ -147,7 +147,7 @@ impl Binaries {
         }
         let ix = self.all.len() as u32;
         let path = region.path.clone();
-        let binary = Rc::new(Binary::read(
+        let binary = Arc::new(Binary::read(
             ix,
             MappingKind::File,
             path,
@@ -165,7 +165,7 @@ impl Binaries {
         binary
     }
 
-    fn add_unopened(&mut self, pid: u32, region: &Region, problem: Problem) -> Rc<Binary> {
+    fn add_unopened(&mut self, pid: u32, region: &Region, problem: Problem) -> Arc<Binary> {
         let identity = match region.build_id {
             Some(build_id) => Identity::BuildId(region.path.clone(), build_id),
             None => Identity::Name(pid, region.path.clone()),
@@ -174,7 +174,7 @@ impl Binaries {
             return known.clone();
         }
         let ix = self.all.len() as u32;
-        let binary = Rc::new(Binary::unknown(
+        let binary = Arc::new(Binary::unknown(
             ix,
             MappingKind::File,
             region.path.clone(),
@@ -236,7 +236,7 @@ mod tests {
         for region in maps.lines().filter_map(Region::parse) {
             let first = binaries.of_region(pid, &region);
             let again = binaries.of_region(pid, &region);
-            assert!(Rc::ptr_eq(&first, &again), "{}", region.path);
+            assert!(Arc::ptr_eq(&first, &again), "{}", region.path);
         }
         assert!(!binaries.vdso.unwind.eh_frame.is_empty());
         assert!(binaries.all().iter().any(|b| b.path.contains("libc.so")));
@@ -254,7 +254,7 @@ mod tests {
         let found = binaries.of_region(GONE, &region);
         assert!(found.file.is_some(), "the very same file stands there");
         let opened = binaries.of_region(std::process::id(), &region);
-        assert!(Rc::ptr_eq(&found, &opened));
+        assert!(Arc::ptr_eq(&found, &opened));
 
         let path = std::mem::replace(&mut region.path, "/in/another/root".into());
         assert!(binaries.of_region(GONE, &region).file.is_none());

@@ -5,10 +5,10 @@
 //! one whose generator promises it. Then the frame pointer leads from a return address in it to its very caller, and
 //! crossing it skips nobody.
 
-use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 
 use object::read::elf::ElfFile64;
 use object::{Endianness, Object, ObjectSymbol, ReadCache, SymbolKind};
@@ -58,7 +58,7 @@ struct Extent {
 
 /// The functions of one file, listed when first asked for.
 #[derive(Debug, Default)]
-pub(super) struct FramedFunctions(OnceCell<Vec<Extent>>);
+pub(super) struct FramedFunctions(OnceLock<Vec<Extent>>);
 
 impl FramedFunctions {
     fn extents(&self, file: &File) -> &[Extent] {

@@ -5,7 +5,7 @@
 //! serves its siblings.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::profile::{BuildId, ElfAddr, FileOffset, RuntimeAddr};
@@ -71,7 +71,7 @@ pub struct MappedRegion {
     pub start: RuntimeAddr,
     pub end: RuntimeAddr,
     pub file_offset: FileOffset,
-    pub binary: Rc<Binary>,
+    pub binary: Arc<Binary>,
 }
 
 impl MappedRegion {
@@ -168,7 +168,7 @@ mod tests {
             start: RuntimeAddr(start),
             end: RuntimeAddr(end),
             file_offset: FileOffset(offset),
-            binary: Rc::new(Binary::anonymous(0)),
+            binary: Arc::new(Binary::anonymous(0)),
         }
     }
 

@@ -221,7 +221,7 @@ mod tests {
     use super::*;
     use crate::profile::FileOffset;
     use crate::target::binary::Binary;
-    use std::rc::Rc;
+    use std::sync::Arc;
 
     const CODE: u64 = 0x10_0000;
     const STACK: u64 = 0x7000;
@@ -233,7 +233,7 @@ mod tests {
             start: RuntimeAddr(CODE),
             end: RuntimeAddr(CODE + 0x1000),
             file_offset: FileOffset(0),
-            binary: Rc::new(Binary::anonymous(0)),
+            binary: Arc::new(Binary::anonymous(0)),
         });
         mappings
     }

@@ -15,7 +15,7 @@ use gimli::{
 
 use crate::arch;
 use crate::profile::ElfAddr;
-use crate::target::binary::{Binary, Section};
+use crate::target::binary::{Binary, Section, UnwindSections};
 
 use super::cfi::stubs;
 use super::row::CfaKind;
@@ -111,19 +111,11 @@ impl Rows {
 fn look_up(binary: &Binary, addr: ElfAddr, indices: &mut HashMap<u32, FdeIndex>) -> Option<Row> {
     let unwind = &binary.unwind;
     let bases = BaseAddresses::default().set_text(unwind.text.map_or(0, |(start, _)| start));
-    if let ([section], Some(header)) = (&unwind.eh_frame[..], &unwind.eh_frame_hdr) {
-        let bases = bases
-            .clone()
-            .set_eh_frame(section.vaddr)
-            .set_eh_frame_hdr(header.vaddr);
-        let parsed = EhFrameHdr::new(&header.bytes, LittleEndian)
-            .parse(&bases, 8)
-            .ok();
-        if let Some(table) = parsed.as_ref().and_then(ParsedEhFrameHdr::table) {
-            let pointer = table.lookup(addr.0, &bases).ok()?;
-            let offset = table.pointer_to_offset(pointer).ok()?;
-            let eh_frame = EhFrame::new(&section.bytes, LittleEndian);
-            return row_at(&eh_frame, &bases, offset.0, addr);
+    if let Some(header) = &unwind.eh_frame_hdr {
+        let row = row_by_header(unwind, header, &bases, addr);
+        // BOLT leaves the former section, and its functions may be missing in the header.
+        if row.is_some() || (unwind.eh_frame.len() == 1 && has_table(header, &bases)) {
+            return row;
         }
     }
     let index = indices
@@ -147,6 +139,43 @@ fn look_up(binary: &Binary, addr: ElfAddr, indices: &mut HashMap<u32, FdeIndex>)
             row_at(&debug_frame, &bases, found.offset, addr)
         }
     }
+}
+
+fn parse_header<'a>(
+    header: &'a Section,
+    bases: &BaseAddresses,
+) -> Option<ParsedEhFrameHdr<Slice<'a>>> {
+    EhFrameHdr::new(&header.bytes, LittleEndian)
+        .parse(&bases.clone().set_eh_frame_hdr(header.vaddr), 8)
+        .ok()
+}
+
+fn has_table(header: &Section, bases: &BaseAddresses) -> bool {
+    parse_header(header, bases).is_some_and(|parsed| parsed.table().is_some())
+}
+
+/// The row by the search table, whichever section the function stands in.
+fn row_by_header(
+    unwind: &UnwindSections,
+    header: &Section,
+    bases: &BaseAddresses,
+    addr: ElfAddr,
+) -> Option<Row> {
+    let parsed = parse_header(header, bases)?;
+    let header_bases = bases.clone().set_eh_frame_hdr(header.vaddr);
+    let at = parsed
+        .table()?
+        .lookup(addr.0, &header_bases)
+        .ok()?
+        .direct()
+        .ok()?;
+    let (section, offset) = unwind.eh_frame.iter().find_map(|section| {
+        let offset = usize::try_from(at.checked_sub(section.vaddr)?).ok()?;
+        (offset < section.bytes.len()).then_some((section, offset))
+    })?;
+    let eh_frame = EhFrame::new(&section.bytes, LittleEndian);
+    let bases = bases.clone().set_eh_frame(section.vaddr);
+    row_at(&eh_frame, &bases, offset, addr)
 }
 
 /// The row in a section of known layout.

@@ -6,6 +6,7 @@
 //! Processes with equal mappings (a server's workers) share an address space. It is never changed in place: other
 //! mappings get a new number, which also makes the rules remembered under the old one unreachable.
 
+mod builder;
 mod heap;
 mod resident;
 
@@ -130,8 +131,19 @@ impl Uploader {
         self.resident.missed(binary);
     }
 
-    /// Brings back tables that were missed.
+    /// From now on samples come: large tables are built aside.
+    pub fn build_aside(&mut self) {
+        self.resident.build_aside();
+    }
+
+    /// Whether tables are on their way.
+    pub fn is_building(&self) -> bool {
+        self.resident.is_building()
+    }
+
+    /// Takes tables that were built meanwhile, and brings back one that was missed.
     pub fn reload(&mut self) -> Result<(), NotUploaded> {
+        self.resident.take_built()?;
         Ok(self.resident.reload()?)
     }
 

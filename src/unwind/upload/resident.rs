@@ -5,7 +5,7 @@
 //! back, but building tables again never takes more than a tenth of the time.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -21,10 +21,14 @@ use crate::target::binary::Binary;
 use crate::unwind::UnwindTable;
 use crate::unwind::row::UnwindRow;
 
+use super::builder::{Builder, Built};
 use super::heap::{Heap, Place};
 
 /// Longer than any walk: what it may still be reading is not written over before.
 const WALK_NS: u64 = 1_000_000;
+
+/// A section of more bytes takes some milliseconds.
+const LARGE_BYTES: usize = 1 << 19;
 
 /// Loading again what had to give way waits this many times as long as it took.
 const RELOAD_PAUSE: u64 = 9;
@@ -43,7 +47,7 @@ pub struct Eviction {
 /// A table in the heap.
 #[derive(Debug)]
 struct Loaded {
-    binary: Rc<Binary>,
+    binary: Arc<Binary>,
     places: Vec<Place>,
     last_seen: u64,
 }
@@ -65,10 +69,12 @@ pub(super) struct Resident {
     /// Binaries that have been looked at, with a table or without.
     known: HashSet<u32>,
     /// Those that had to give way, and may come back.
-    displaced: HashMap<u32, Rc<Binary>>,
+    displaced: HashMap<u32, Arc<Binary>>,
     /// Of these, the ones a walk has missed.
     missed: BTreeSet<u32>,
     reload_at_ns: u64,
+    /// Builds large tables once samples are being taken; before, they are waited for.
+    builder: Option<Builder>,
     /// Counts stacks: the time by which tables are old.
     clock: u64,
     evictions: BTreeMap<u32, Eviction>,
@@ -86,6 +92,7 @@ impl Resident {
             displaced: HashMap::new(),
             missed: BTreeSet::new(),
             reload_at_ns: 0,
+            builder: None,
             clock: 0,
             evictions: BTreeMap::new(),
             rows: 0,
@@ -94,7 +101,7 @@ impl Resident {
     }
 
     /// Brings the binary's table, or the reason why there is none.
-    pub fn make_known(&mut self, binary: &Rc<Binary>) -> libbpf_rs::Result<()> {
+    pub fn make_known(&mut self, binary: &Arc<Binary>) -> libbpf_rs::Result<()> {
         if binary.ix >= MAX_TABLES || !self.known.insert(binary.ix) {
             return Ok(());
         }
@@ -109,6 +116,24 @@ impl Resident {
             }
             None => self.load(binary),
         }
+    }
+
+    /// From now on samples come, and nothing that takes long may keep them waiting.
+    pub fn build_aside(&mut self) {
+        self.builder = Some(Builder::start());
+    }
+
+    /// Whether tables are on their way.
+    pub fn is_building(&self) -> bool {
+        self.builder.as_ref().is_some_and(Builder::is_busy)
+    }
+
+    /// Takes what has been built meanwhile.
+    pub fn take_built(&mut self) -> libbpf_rs::Result<()> {
+        while let Some(built) = self.builder.as_mut().and_then(Builder::take) {
+            self.install(built)?;
+        }
+        Ok(())
     }
 
     /// A stack has shown this binary.
@@ -128,8 +153,7 @@ impl Resident {
 
     /// Brings back one that was missed, unless that was done a moment ago.
     pub fn reload(&mut self) -> libbpf_rs::Result<()> {
-        let begun_ns = monotonic_ns();
-        if self.missed.is_empty() || begun_ns < self.reload_at_ns {
+        if self.missed.is_empty() || self.is_building() || monotonic_ns() < self.reload_at_ns {
             return Ok(());
         }
         if let Some(ix) = self.missed.pop_first()
@@ -137,8 +161,6 @@ impl Resident {
         {
             self.load(&binary)?;
         }
-        let took_ns = monotonic_ns() - begun_ns;
-        self.reload_at_ns = begun_ns + (1 + RELOAD_PAUSE) * took_ns;
         Ok(())
     }
 
@@ -170,17 +192,34 @@ impl Resident {
         self.heap.give_back(place, monotonic_ns());
     }
 
-    fn load(&mut self, binary: &Rc<Binary>) -> libbpf_rs::Result<()> {
-        let before_ns = monotonic_ns();
-        let table = UnwindTable::of(binary);
-        self.build_ns += monotonic_ns() - before_ns;
+    fn load(&mut self, binary: &Arc<Binary>) -> libbpf_rs::Result<()> {
+        let sections = binary.unwind.eh_frame.iter();
+        let bytes: usize = sections.map(|section| section.bytes.len()).sum();
+        if bytes > LARGE_BYTES
+            && let Some(builder) = &mut self.builder
+            && builder.order(binary)
+        {
+            self.maps.set_table(binary.ix, &entry_without(Why::Warming));
+            return Ok(());
+        }
+        self.install(Built::of(binary))
+    }
+
+    fn install(&mut self, built: Built) -> libbpf_rs::Result<()> {
+        let Built {
+            binary,
+            table,
+            took_ns,
+        } = &built;
+        self.build_ns += took_ns;
+        self.reload_at_ns = monotonic_ns() + RELOAD_PAUSE * took_ns;
         if table.is_empty() {
             self.maps
                 .set_table(binary.ix, &entry_without(Why::NoUnwindInfo));
             return Ok(());
         }
         let mut places = Vec::new();
-        match self.write_table(&table, &mut places) {
+        match self.write_table(table, &mut places) {
             Ok(entry) => {
                 self.maps.set_table(binary.ix, &entry);
                 self.rows += table.rows().len() as u64;

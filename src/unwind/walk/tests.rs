@@ -1,7 +1,7 @@
 //! Walks over stacks made up word by word, through code whose rules are written here.
 
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use gimli::write::{
     Address, CallFrameInstruction as I, CommonInformationEntry, EhFrame, EndianVec, Expression,
@@ -105,7 +105,7 @@ fn mappings() -> Mappings {
             start: RuntimeAddr(start),
             end: RuntimeAddr(start + 0x1000),
             file_offset: FileOffset(0x1000),
-            binary: Rc::new(binary),
+            binary: Arc::new(binary),
         });
     };
     add(CODE, program());

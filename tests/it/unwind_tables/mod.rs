@@ -8,7 +8,7 @@ mod machine;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use gimli::{BaseAddresses, CieOrFde, EhFrame, LittleEndian, UnwindContext, UnwindSection};
 use perfprof::profile::{ElfAddr, MappingKind};
@@ -260,7 +260,7 @@ fn the_vdso_is_unwound_as_gimli_says_at_every_address() {
         skip("vdso", "this process has none");
         return;
     };
-    let binary: Rc<Binary> = Binaries::new().of_region(std::process::id(), &region);
+    let binary: Arc<Binary> = Binaries::new().of_region(std::process::id(), &region);
     check(&binary, 1);
 }
 
