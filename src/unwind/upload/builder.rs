@@ -1,7 +1,7 @@
 //! Builds tables of large binaries aside, so that samples are read meanwhile: a program of 150 MB takes a quarter second.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
 
 use crate::sys::usage::monotonic_ns;
@@ -61,11 +61,19 @@ impl Builder {
         ordered
     }
 
-    /// One that is ready.
+    /// One that is ready. When the thread is gone, what it had not built is waited for no longer, and stays `warming`.
     pub fn take(&mut self) -> Option<Built> {
-        let built = self.built.try_recv().ok()?;
-        self.waiting -= 1;
-        Some(built)
+        match self.built.try_recv() {
+            Ok(built) => {
+                self.waiting -= 1;
+                Some(built)
+            }
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => {
+                self.waiting = 0;
+                None
+            }
+        }
     }
 
     pub fn is_busy(&self) -> bool {
