@@ -10,6 +10,7 @@ mod ground_truth;
 mod interop;
 mod kernel_walks;
 mod linking;
+mod packaging;
 mod postgres;
 mod report;
 mod sandbox;

@@ -4,6 +4,7 @@ pub(crate) mod compile;
 pub(crate) mod folded;
 pub(crate) mod need;
 pub(crate) mod postgres;
+pub(crate) mod pprof;
 pub(crate) mod proc;
 pub(crate) mod recording;
 pub(crate) mod stacks;

@@ -29,7 +29,8 @@ fn source_of(name: &str) -> PathBuf {
     repository().join("fixtures/workloads").join(name)
 }
 
-fn programs() -> PathBuf {
+/// Where what the tests build is kept.
+pub(crate) fn programs() -> PathBuf {
     repository().join("target/workloads")
 }
 
@@ -56,7 +57,8 @@ impl Workload {
         Workload::spawn(Command::new(build(source)).env("WORKLOAD_SECONDS", seconds.to_string()))
     }
 
-    fn spawn(command: &mut Command) -> Workload {
+    /// Starts a command that speaks like a workload, or becomes a program that does.
+    pub(crate) fn spawn(command: &mut Command) -> Workload {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
