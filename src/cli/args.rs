@@ -63,6 +63,8 @@ pub(super) struct RecordArgs {
     #[command(flatten)]
     pub sampling: SamplingArgs,
     #[command(flatten)]
+    pub symbols: SymbolArgs,
+    #[command(flatten)]
     pub output: OutputArgs,
     /// Name of the report's section [default: the command name of the target]
     #[arg(long, value_name = "NAME")]
@@ -120,6 +122,27 @@ pub(super) struct SamplingArgs {
     /// Leave out kernel frames and the time spent in the kernel
     #[arg(long)]
     pub no_kernel: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SymbolArgs {
+    /// Folder with debug files: by build ID (.build-id/xx/yyyy.debug) or by name; repeatable
+    #[arg(long, value_name = "DIR")]
+    pub debug_dir: Vec<PathBuf>,
+    /// Fetch missing debug files by build ID from these servers [without URL: those of $DEBUGINFOD_URLS, or else of
+    /// /etc/debuginfod]; repeatable
+    #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub debuginfod: Vec<String>,
+    /// Seconds a debuginfod server may take for one file
+    #[arg(long, value_name = "SECONDS", default_value_t = 90.0, value_parser = positive_seconds)]
+    pub debuginfod_timeout: f64,
+    /// Memory for debug information while it is read, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 256,
+          value_parser = clap::value_parser!(u32).range(16..=65_536))]
+    pub symbol_memory: u32,
+    /// Look all names up anew, and keep none on disk for the next recording of the same build
+    #[arg(long)]
+    pub no_symbol_cache: bool,
 }
 
 #[derive(Debug, Args)]

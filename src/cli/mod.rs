@@ -15,6 +15,7 @@ mod report;
 mod show;
 mod status;
 mod stop;
+mod symbols;
 mod watch;
 mod words;
 

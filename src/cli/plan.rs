@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::args::{OutputArgs, RecordArgs, SamplerArg, TargetArgs, UnwindArg};
 use super::choose::{self, Chosen, SamplerKind};
 use super::stop::{Exit, Failure};
+use super::symbols;
 use crate::sampling::{Scope, can_open};
+use crate::symbolize::options::SymbolOptions;
 use crate::sys::perf::{StackSource, Trigger};
 use crate::target::process::{self, Stat};
 
@@ -131,6 +133,8 @@ pub(super) struct RecordPlan {
     pub kernel: bool,
     pub duration: Option<Duration>,
     pub precision: Option<f64>,
+    #[expect(dead_code, reason = "naming takes no options yet")]
+    pub symbols: SymbolOptions,
     pub outputs: Outputs,
     pub warnings: Vec<String>,
 }
@@ -141,7 +145,7 @@ pub(super) const DEFAULT_PRECISION: f64 = 0.01;
 impl RecordPlan {
     pub fn of(args: RecordArgs) -> Result<RecordPlan, Failure> {
         let outputs = Outputs::of(&args.output)?;
-        let mut warnings = Vec::new();
+        let (symbols, mut warnings) = symbols::options(&args.symbols)?;
         let target = target(&args.target)?;
         if args
             .service
@@ -174,6 +178,7 @@ impl RecordPlan {
             kernel,
             duration: args.sampling.duration.map(Duration::from_secs_f64),
             precision: args.precision,
+            symbols,
             outputs,
             warnings,
         })

@@ -9,6 +9,7 @@ mod demangle;
 mod elf;
 mod kernel;
 mod known_roots;
+pub mod options;
 
 use std::collections::HashMap;
 use std::sync::Arc;
