@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::symbolize::WORKER_COMMAND;
+
 /// A Linux sampling profiler that says how much of the truth it saw.
 #[derive(Debug, Parser)]
 #[command(name = "perfprof", version, about, max_term_width = 100)]
@@ -36,6 +38,15 @@ pub(super) enum Command {
     /// Show what perfprof knows of a program, or of itself
     #[command(subcommand)]
     Show(ShowArgs),
+    /// Read ELF and DWARF for the perfprof that started this one
+    #[command(name = WORKER_COMMAND, hide = true)]
+    SymbolWorker(SymbolWorkerArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SymbolWorkerArgs {
+    /// Bytes of memory for what is read
+    pub memory_bytes: u64,
 }
 
 #[derive(Debug, Subcommand)]
@@ -140,6 +151,9 @@ pub(super) struct SymbolArgs {
     #[arg(long, value_name = "MIB", default_value_t = 256,
           value_parser = clap::value_parser!(u32).range(16..=65_536))]
     pub symbol_memory: u32,
+    /// Seconds that reading the names of one binary may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = positive_seconds)]
+    pub symbol_timeout: f64,
     /// Look all names up anew, and keep none on disk for the next recording of the same build
     #[arg(long)]
     pub no_symbol_cache: bool,

@@ -22,6 +22,7 @@ mod words;
 use clap::Parser;
 
 use crate::cli::args::{Cli, Command};
+use crate::symbolize::worker;
 
 pub use stop::{Exit, Failure};
 
@@ -46,6 +47,9 @@ pub fn main() -> Exit {
         Command::Report(args) => report::run(args, &log),
         Command::Doctor(args) => doctor::run(args.json),
         Command::Show(args) => show::run(&args),
+        Command::SymbolWorker(args) => worker::serve(args.memory_bytes)
+            .map(|()| Exit::Success)
+            .map_err(|error| Failure::new(Exit::Failed, error)),
     };
     match result {
         Ok(exit) => exit,

@@ -133,7 +133,6 @@ pub(super) struct RecordPlan {
     pub kernel: bool,
     pub duration: Option<Duration>,
     pub precision: Option<f64>,
-    #[expect(dead_code, reason = "naming takes no options yet")]
     pub symbols: SymbolOptions,
     pub outputs: Outputs,
     pub warnings: Vec<String>,

@@ -77,7 +77,14 @@ pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
         return Err(words::no_samples(&recording, &accounting));
     }
     let mut builder = ProfileBuilder::default();
-    name_into(&mut builder, tally, &binaries, KernelNames::inspect());
+    let notes = name_into(
+        &mut builder,
+        tally,
+        &binaries,
+        KernelNames::inspect(),
+        &plan.symbols,
+    );
+    recording.warnings.extend(notes);
     let usage = OwnUsage::now();
     recording.self_cost = SelfCost {
         cpu_ns: usage.cpu_ns,

@@ -32,6 +32,7 @@ pub(super) fn options(args: &SymbolArgs) -> Result<(SymbolOptions, Vec<String>),
         debug_dirs: debug_dirs(&args.debug_dir)?,
         debuginfod,
         memory_bytes: u64::from(args.symbol_memory) << 20,
+        worker_timeout: Duration::from_secs_f64(args.symbol_timeout),
         use_cache: !args.no_symbol_cache,
     };
     Ok((options, warnings))

@@ -36,7 +36,7 @@ impl KernelNames {
         }
     }
 
-    pub(super) fn look_up(self, symbolizer: &Symbolizer, addrs: &[ElfAddr]) -> Vec<Found> {
+    pub(super) fn look_up(self, addrs: &[ElfAddr]) -> Vec<Found> {
         if self == KernelNames::Hidden {
             return vec![Found::Nothing(Unresolved::KernelHidden); addrs.len()];
         }
@@ -46,6 +46,7 @@ impl KernelNames {
             ..Kernel::default()
         };
         let absolute: Vec<u64> = addrs.iter().map(|addr| addr.0).collect();
+        let symbolizer = Symbolizer::builder().enable_demangling(false).build();
         match symbolizer.symbolize(&Source::Kernel(kernel), Input::AbsAddr(&absolute)) {
             // kallsyms has no sizes: the next symbol bounds each.
             Ok(results) => results.iter().map(|r| found(r.as_sym())).collect(),

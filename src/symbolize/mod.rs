@@ -5,25 +5,34 @@
 //! keeps its address and gets a reason; a wrong name is worse than none.
 #![forbid(unsafe_code)]
 
+mod debug_files;
 mod demangle;
-mod elf;
 mod kernel;
 mod known_roots;
+mod naming;
 pub mod options;
+mod wire;
+pub mod worker;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use blazesym::symbolize::Symbolizer;
+use foldhash::quality::RandomState;
 
 use crate::profile::{
     ElfAddr, FileOffset, Frame, FrameIx, FrameKind, Function, Line, Mapping, MappingIx,
     MappingKind, ProfileBuilder, Unresolved,
 };
 use crate::recorder::{Code, RawFrame, Tally};
-use crate::target::binary::Binary;
+use crate::target::binary::{Binary, Problem};
+
+use naming::{Job, Workers};
+use options::SymbolOptions;
 
 pub use kernel::KernelNames;
+
+/// The hidden command that makes this program a worker.
+pub const WORKER_COMMAND: &str = "symbol-worker";
 
 /// What was found at an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,53 +66,104 @@ impl FoundFunction {
     }
 }
 
-/// Names every frame of a tally and moves its ticks into `builder`.
+/// Names every frame of a tally and moves its ticks into `builder`. Answers what a person should know of it.
 pub fn name_into(
     builder: &mut ProfileBuilder,
     tally: Tally,
     binaries: &[Arc<Binary>],
     kernel: KernelNames,
-) {
-    let named = name_all(tally.frames(), binaries, kernel, builder);
-    tally.pour_into(builder, &named, known_roots::settle);
-}
-
-/// The frame of the profile for each of `raw`, by position.
-fn name_all(
-    raw: &[RawFrame],
-    binaries: &[Arc<Binary>],
-    kernel: KernelNames,
-    builder: &mut ProfileBuilder,
-) -> Vec<FrameIx> {
-    let mut by_code: HashMap<Code, Vec<ElfAddr>> = HashMap::new();
-    for frame in raw {
-        by_code.entry(frame.code).or_default().push(frame.addr);
-    }
-    let symbolizer = symbolizer();
-    let mut found: HashMap<RawFrame, Found> = HashMap::with_capacity(raw.len());
-    for (code, addrs) in by_code {
-        let results = match code {
-            Code::Kernel => kernel.look_up(&symbolizer, &addrs),
-            Code::Unmapped => vec![Found::Nothing(Unresolved::NoMapping); addrs.len()],
-            Code::Binary(ix) => elf::look_up(&symbolizer, &binaries[ix as usize], &addrs),
-        };
-        let frames = addrs.into_iter().map(|addr| RawFrame { code, addr });
-        found.extend(frames.zip(results));
-    }
-    raw.iter()
+    options: &SymbolOptions,
+) -> Vec<String> {
+    let mut namer = Namer::new(options, kernel);
+    namer.name(tally.frames(), binaries);
+    let named: Vec<FrameIx> = tally
+        .frames()
+        .iter()
         .map(|frame| {
             let mapping = mapping_of(frame, binaries, builder);
-            add_frame(frame, mapping, &found[frame], binaries, builder)
+            add_frame(frame, mapping, namer.found(frame), binaries, builder)
         })
-        .collect()
+        .collect();
+    tally.pour_into(builder, &named, known_roots::settle);
+    namer.into_notes()
 }
 
-fn symbolizer() -> Symbolizer {
-    Symbolizer::builder()
-        .enable_code_info(true)
-        .enable_inlined_fns(true)
-        .enable_demangling(false)
-        .build()
+/// Looks up every distinct address once.
+#[derive(Debug)]
+struct Namer {
+    kernel: KernelNames,
+    workers: Workers,
+    found: HashMap<RawFrame, Found, RandomState>,
+}
+
+impl Namer {
+    fn new(options: &SymbolOptions, kernel: KernelNames) -> Namer {
+        Namer {
+            kernel,
+            workers: Workers::new(options),
+            found: HashMap::default(),
+        }
+    }
+
+    /// Names those of `frames` that are new.
+    fn name(&mut self, frames: &[RawFrame], binaries: &[Arc<Binary>]) {
+        let mut by_code: HashMap<Code, Vec<ElfAddr>> = HashMap::new();
+        for frame in frames
+            .iter()
+            .filter(|frame| !self.found.contains_key(frame))
+        {
+            by_code.entry(frame.code).or_default().push(frame.addr);
+        }
+        let mut jobs = Vec::new();
+        for (code, addrs) in by_code {
+            match code {
+                Code::Kernel => {
+                    let found = self.kernel.look_up(&addrs);
+                    self.keep(code, addrs, found);
+                }
+                Code::Unmapped => self.keep_nothing(code, addrs, Unresolved::NoMapping),
+                Code::Binary(ix) => {
+                    let binary = &binaries[ix as usize];
+                    match why_not(binary) {
+                        Some(reason) => self.keep_nothing(code, addrs, reason),
+                        None => jobs.push(Job { binary, addrs }),
+                    }
+                }
+            }
+        }
+        for done in self.workers.name(jobs) {
+            self.keep(Code::Binary(done.binary), done.addrs, done.found);
+        }
+    }
+
+    fn keep(&mut self, code: Code, addrs: Vec<ElfAddr>, found: Vec<Found>) {
+        let frames = addrs.into_iter().map(|addr| RawFrame { code, addr });
+        self.found.extend(frames.zip(found));
+    }
+
+    fn keep_nothing(&mut self, code: Code, addrs: Vec<ElfAddr>, reason: Unresolved) {
+        let found = vec![Found::Nothing(reason); addrs.len()];
+        self.keep(code, addrs, found);
+    }
+
+    fn found(&self, frame: &RawFrame) -> &Found {
+        const UNKNOWN: &Found = &Found::Nothing(Unresolved::NoSymbol);
+        self.found.get(frame).unwrap_or(UNKNOWN)
+    }
+
+    fn into_notes(self) -> Vec<String> {
+        self.workers.notes
+    }
+}
+
+/// Why nothing can be looked up in a binary.
+fn why_not(binary: &Binary) -> Option<Unresolved> {
+    match (&binary.file, &binary.problem, binary.kind) {
+        (Some(_), _, _) => None,
+        (None, Some(Problem::Malformed(_)), _) => Some(Unresolved::BadFile),
+        (None, None, MappingKind::Anonymous) => Some(Unresolved::Jit),
+        (None, _, _) => Some(Unresolved::FileGone),
+    }
 }
 
 /// The part of the file the frame's code was loaded from, as the file itself numbers it.

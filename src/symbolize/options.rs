@@ -6,6 +6,9 @@ use std::time::Duration;
 /// Default of [`SymbolOptions::memory_bytes`].
 pub const DEFAULT_MEMORY_BYTES: u64 = 256 << 20;
 
+/// Default of [`SymbolOptions::worker_timeout`]: ten times what the largest binaries known to us take.
+pub const DEFAULT_WORKER_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Where names may come from, and what finding them may cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SymbolOptions {
@@ -16,6 +19,8 @@ pub struct SymbolOptions {
     pub debuginfod: Option<DebuginfodOptions>,
     /// What parsed debug information may take up at one time.
     pub memory_bytes: u64,
+    /// Longest time without a word from a worker that reads a binary.
+    pub worker_timeout: Duration,
     /// Whether names that were found are kept on disk for the next recording of the same build.
     pub use_cache: bool,
 }
@@ -26,6 +31,7 @@ impl Default for SymbolOptions {
             debug_dirs: Vec::new(),
             debuginfod: None,
             memory_bytes: DEFAULT_MEMORY_BYTES,
+            worker_timeout: DEFAULT_WORKER_TIMEOUT,
             use_cache: true,
         }
     }

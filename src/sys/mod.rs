@@ -5,7 +5,10 @@
 
 pub mod abi;
 pub mod bpf;
+pub mod channel;
 pub mod child;
+pub mod confined;
+pub mod file_map;
 pub mod perf;
 pub mod ring;
 mod skel;

@@ -14,6 +14,7 @@ use crate::profile::{BuildId, MappingKind};
 use super::binary::{Binary, Problem};
 use super::mappings::Region;
 use super::open;
+use super::root::{Root, Roots};
 
 /// More distinct files than this get no entry of their own (they count as one unopened file): each keeps a file open.
 const MAX_BINARIES: usize = 16_384;
@@ -45,6 +46,8 @@ pub struct Binaries {
     by_identity: HashMap<Identity, Arc<Binary>>,
     anonymous: Arc<Binary>,
     vdso: Arc<Binary>,
+    roots: Roots,
+    own_root: Option<Arc<Root>>,
 }
 
 impl Default for Binaries {
@@ -57,7 +60,11 @@ impl Binaries {
     pub fn new() -> Binaries {
         let anonymous = Arc::new(Binary::anonymous(0));
         let vdso = Arc::new(own_vdso(1));
+        let mut roots = Roots::default();
+        let own_root = roots.of(std::process::id());
         Binaries {
+            roots,
+            own_root,
             all: vec![anonymous.clone(), vdso.clone()],
             by_identity: HashMap::new(),
             anonymous,
@@ -98,7 +105,8 @@ impl Binaries {
         }
         match open::mapped_file(pid, region) {
             Ok(file) => {
-                let binary = self.add_opened(region, file);
+                let root = self.roots.of(pid);
+                let binary = self.add_opened(region, file, root);
                 if let Some(identity) = Identity::mapped(region) {
                     self.by_identity.insert(identity, binary.clone());
                 }
@@ -125,16 +133,17 @@ impl Binaries {
 
     /// The process is gone already, but the same build, or the very same file, may stand at the same path in our own root.
     fn open_without_process(&mut self, region: &Region) -> Option<Arc<Binary>> {
-        let file = open::in_root_of(std::process::id(), Path::new(&region.path)).ok()?;
+        let file = self.own_root.as_ref()?.open(Path::new(&region.path)).ok()?;
         if region.build_id.is_none() {
             let found = file.metadata().ok().map(|m| (m.dev(), m.ino()))?;
             region.inode.filter(|mapped| *mapped == found)?;
         }
-        let candidate = self.add_opened(region, file);
+        let root = self.own_root.clone();
+        let candidate = self.add_opened(region, file, root);
         candidate.problem.is_none().then_some(candidate)
     }
 
-    fn add_opened(&mut self, region: &Region, file: File) -> Arc<Binary> {
+    fn add_opened(&mut self, region: &Region, file: File, root: Option<Arc<Root>>) -> Arc<Binary> {
         let by_inode = file.metadata().ok().map(|m| {
             let changed_ns = i128::from(m.ctime()) * 1_000_000_000 + i128::from(m.ctime_nsec());
             Identity::Inode(m.dev(), m.ino(), changed_ns)
@@ -147,13 +156,9 @@ impl Binaries {
         }
         let ix = self.all.len() as u32;
         let path = region.path.clone();
-        let binary = Arc::new(Binary::read(
-            ix,
-            MappingKind::File,
-            path,
-            file,
-            region.build_id,
-        ));
+        let mut binary = Binary::read(ix, MappingKind::File, path, file, region.build_id);
+        binary.root = root;
+        let binary = Arc::new(binary);
         self.all.push(binary.clone());
         if let Some(build_id) = binary.build_id {
             let identity = Identity::BuildId(region.path.clone(), build_id);

@@ -13,6 +13,7 @@ use object::{Endianness, Object, ObjectSection, ReadCache, elf};
 use crate::profile::{BuildId, ElfAddr, FileOffset, MappingKind};
 
 use super::framed::FramedFunctions;
+use super::root::Root;
 
 pub use super::framed::StackSwitch;
 
@@ -68,6 +69,13 @@ pub struct UnwindSections {
     pub stubs: Vec<Section>,
 }
 
+/// A `.gnu_debuglink` section: the debug information is in a file of this name, with this checksum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DebugLink {
+    pub name: String,
+    pub crc: u32,
+}
+
 /// A file that code was executed from.
 #[derive(Debug)]
 pub struct Binary {
@@ -84,10 +92,10 @@ pub struct Binary {
     /// It was made by Go's linker.
     is_go: bool,
     framed: FramedFunctions,
-    /// Reading its debug information opens no file of its choosing: its link to separate debug information is a plain
-    /// file name or absent, and it names no supplement. A name with a `/` would lead out of every folder it is looked up
-    /// in, into files of the profiler's own root, and to a FIFO that blocks.
-    pub debug_info_stays_within: bool,
+    /// Where its debug information says to be.
+    pub debug_link: Option<DebugLink>,
+    /// The root its path is to be read in; `None` where that is out of reach.
+    pub root: Option<Arc<Root>>,
     pub problem: Option<Problem>,
 }
 
@@ -116,7 +124,8 @@ impl Binary {
             unwind: UnwindSections::default(),
             is_go: false,
             framed: FramedFunctions::default(),
-            debug_info_stays_within: true,
+            debug_link: None,
+            root: None,
             problem,
         }
     }
@@ -144,7 +153,8 @@ impl Binary {
                 unwind: parsed.unwind,
                 is_go: parsed.is_go,
                 framed: FramedFunctions::default(),
-                debug_info_stays_within: parsed.stays_within,
+                debug_link: parsed.debug_link,
+                root: None,
                 problem: None,
             },
             Err(why) => {
@@ -201,7 +211,7 @@ struct Parsed {
     entry: u64,
     unwind: UnwindSections,
     is_go: bool,
-    stays_within: bool,
+    debug_link: Option<DebugLink>,
 }
 
 impl Parsed {
@@ -232,14 +242,6 @@ impl Parsed {
                 .section_by_name(".text")
                 .map(|s| (s.address(), s.address() + s.size())),
         };
-        let plain_debug_link = match elf.gnu_debuglink() {
-            Ok(Some((name, _))) => !name.contains(&b'/'),
-            Ok(None) => true,
-            Err(_) => false,
-        };
-        let has_supplement = [".gnu_debugaltlink", ".debug_sup"]
-            .iter()
-            .any(|name| elf.section_by_name(name).is_some());
         let entry = elf.elf_header().e_entry(endian);
         Ok(Parsed {
             build_id,
@@ -247,9 +249,20 @@ impl Parsed {
             entry,
             unwind,
             is_go: elf.section_by_name(GO_BUILD_ID).is_some(),
-            stays_within: plain_debug_link && !has_supplement,
+            debug_link: debug_link(&elf),
         })
     }
+}
+
+/// A name with a `/` would lead out of every folder it is looked up in, so it is none.
+fn debug_link(elf: &Elf) -> Option<DebugLink> {
+    let (name, crc) = elf.gnu_debuglink().ok()??;
+    let name = std::str::from_utf8(name).ok()?;
+    let plain = !name.is_empty() && !name.contains('/') && name != "." && name != "..";
+    plain.then(|| DebugLink {
+        name: name.to_owned(),
+        crc,
+    })
 }
 
 type Elf<'a> = ElfFile64<'a, Endianness, &'a ReadCache<&'a File>>;

@@ -19,4 +19,5 @@ pub mod mountinfo;
 pub mod open;
 pub mod process;
 pub mod processes;
+pub mod root;
 pub mod small_file;

@@ -1,0 +1,224 @@
+//! Where debug information of a binary may lie, outside of it.
+//!
+//! In: a binary, and what the worker has found to need. Out: open files, best first, for the worker to check. Files are
+//! sought in the target's own root, in ours, and in the folders of `--debug-dir`; a path of the target is never followed
+//! out of its root. Source: GDB manual, "Separate Debug Files"; the layouts of elfutils and Debian.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::wire::{Candidate, Check, Wanted};
+use crate::profile::BuildId;
+use crate::sys::channel::MAX_FILES;
+use crate::target::binary::{Binary, DebugLink};
+use crate::target::root::Root;
+
+/// Where distributions put debug information.
+const SYSTEM_DEBUG_DIR: &str = "/usr/lib/debug";
+
+/// Where to look.
+#[derive(Debug, Default)]
+pub(super) struct SearchPath {
+    /// Absolute.
+    debug_dirs: Vec<PathBuf>,
+    own_root: Option<Arc<Root>>,
+}
+
+/// A path in a root.
+type Place = (Arc<Root>, PathBuf);
+
+impl SearchPath {
+    pub fn new(debug_dirs: &[PathBuf]) -> SearchPath {
+        let absolute = |dir: &PathBuf| std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+        SearchPath {
+            debug_dirs: debug_dirs.iter().map(absolute).collect(),
+            own_root: Root::of(std::process::id()).ok().map(Arc::new),
+        }
+    }
+
+    /// Files that may hold the debug information of `binary`.
+    pub fn candidates(&self, binary: &Binary) -> Vec<(Candidate, File)> {
+        let mut found = Found::new(binary);
+        if let Some(build_id) = binary.build_id {
+            found.open(self.by_build_id(binary, build_id), Check::BuildId);
+        }
+        if let Some(link) = &binary.debug_link {
+            found.open(self.by_link(binary, link), Check::Crc(link.crc));
+        }
+        found.files
+    }
+
+    /// Files that debug information of `binary` names.
+    pub fn wanted(&self, binary: &Binary, wanted: &Wanted) -> Vec<(Candidate, File)> {
+        let mut found = Found::new(binary);
+        let places = match wanted {
+            Wanted::DebugInfo { .. } => Vec::new(),
+            Wanted::Supplement {
+                beside,
+                name,
+                build_id,
+            } => self.supplement(binary, beside, name, build_id),
+            Wanted::Package { beside } => self.package(binary, beside),
+            Wanted::SplitUnit {
+                beside,
+                folder,
+                name,
+            } => self.split_unit(binary, beside, folder, name),
+        };
+        found.open(places, Check::ByContent);
+        found.files
+    }
+
+    /// The target's root and ours.
+    fn roots(&self, binary: &Binary) -> impl Iterator<Item = Arc<Root>> {
+        let roots = [binary.root.clone(), self.own_root.clone()];
+        roots.into_iter().flatten()
+    }
+
+    /// A path in each root.
+    fn in_roots(&self, binary: &Binary, path: &Path) -> Vec<Place> {
+        let place = |root| (root, path.to_owned());
+        self.roots(binary).map(place).collect()
+    }
+
+    /// Paths below each folder of `--debug-dir`.
+    fn in_debug_dirs(&self, below: &[PathBuf]) -> Vec<Place> {
+        let Some(own) = &self.own_root else {
+            return Vec::new();
+        };
+        let dirs = self.debug_dirs.iter();
+        dirs.flat_map(|dir| below.iter().map(move |path| (own.clone(), dir.join(path))))
+            .collect()
+    }
+
+    fn by_build_id(&self, binary: &Binary, build_id: BuildId) -> Vec<Place> {
+        let Some(linked) = linked_path(build_id) else {
+            return Vec::new();
+        };
+        // The second is how debuginfod's clients keep what they have fetched.
+        let cached = PathBuf::from(build_id.to_string()).join("debuginfo");
+        let mut places = self.in_debug_dirs(&[linked.clone(), cached]);
+        places.extend(self.in_roots(binary, &Path::new(SYSTEM_DEBUG_DIR).join(linked)));
+        places
+    }
+
+    fn by_link(&self, binary: &Binary, link: &DebugLink) -> Vec<Place> {
+        let folder = folder_of(&binary.path);
+        let below_root = folder.strip_prefix("/").unwrap_or(&folder);
+        let mut places =
+            self.in_debug_dirs(&[below_root.join(&link.name), PathBuf::from(&link.name)]);
+        let system = Path::new(SYSTEM_DEBUG_DIR);
+        let mut folders = vec![
+            folder.clone(),
+            folder.join(".debug"),
+            system.join(below_root),
+        ];
+        // `/lib` may be a link to `/usr/lib`, and debug files stand under either name.
+        folders.push(match below_root.strip_prefix("usr") {
+            Ok(rest) => system.join(rest),
+            Err(_) => system.join("usr").join(below_root),
+        });
+        for folder in folders {
+            places.extend(self.in_roots(binary, &folder.join(&link.name)));
+        }
+        places
+    }
+
+    fn supplement(&self, binary: &Binary, beside: &str, name: &str, build_id: &str) -> Vec<Place> {
+        let base = base_name(name);
+        let linked = BuildId::from_hex(build_id).and_then(linked_path);
+        let mut below = vec![Path::new(".dwz").join(base), PathBuf::from(base)];
+        below.extend(linked.clone());
+        let mut places = self.in_debug_dirs(&below);
+        places.extend(self.in_roots(binary, &folder_of(beside).join(name)));
+        places.extend(self.in_roots(binary, &folder_of(&binary.path).join(name)));
+        let system = [Some(Path::new(".dwz").join(base)), linked];
+        for below in system.into_iter().flatten() {
+            places.extend(self.in_roots(binary, &Path::new(SYSTEM_DEBUG_DIR).join(below)));
+        }
+        places
+    }
+
+    fn package(&self, binary: &Binary, beside: &str) -> Vec<Place> {
+        let of = |path: &str| PathBuf::from(format!("{path}.dwp"));
+        let mut places = self.in_debug_dirs(&[of(base_name(&binary.path))]);
+        places.extend(self.in_roots(binary, &of(&binary.path)));
+        if beside != binary.path {
+            places.extend(self.in_roots(binary, &of(beside)));
+        }
+        places
+    }
+
+    fn split_unit(&self, binary: &Binary, beside: &str, folder: &str, name: &str) -> Vec<Place> {
+        let base = base_name(name);
+        let below = Path::new(name).strip_prefix("/").unwrap_or(Path::new(name));
+        let mut places = self.in_debug_dirs(&[below.to_owned(), PathBuf::from(base)]);
+        places.extend(self.in_roots(binary, &Path::new(folder).join(name)));
+        for beside in [beside, &binary.path] {
+            places.extend(self.in_roots(binary, &folder_of(beside).join(name)));
+            places.extend(self.in_roots(binary, &folder_of(beside).join(base)));
+        }
+        places
+    }
+}
+
+/// `.build-id/ab/cdef….debug`.
+fn linked_path(build_id: BuildId) -> Option<PathBuf> {
+    let hex = build_id.to_string();
+    let (first, rest) = hex.split_at_checked(2)?;
+    Some(PathBuf::from(format!(".build-id/{first}/{rest}.debug")))
+}
+
+fn folder_of(path: &str) -> PathBuf {
+    Path::new(path)
+        .parent()
+        .unwrap_or(Path::new("/"))
+        .to_owned()
+}
+
+fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// Files opened so far, each once, and not the binary itself.
+struct Found {
+    known: Vec<(u64, u64)>,
+    files: Vec<(Candidate, File)>,
+}
+
+impl Found {
+    fn new(binary: &Binary) -> Found {
+        let own = binary.file.as_ref().and_then(inode);
+        Found {
+            known: own.into_iter().collect(),
+            files: Vec::new(),
+        }
+    }
+
+    fn open(&mut self, places: Vec<Place>, check: Check) {
+        for (root, path) in places {
+            // One is left for the program itself.
+            if self.files.len() + 1 >= MAX_FILES {
+                return;
+            }
+            let Ok(file) = root.open(&path) else { continue };
+            let inode = inode(&file);
+            if inode.is_none_or(|inode| self.known.contains(&inode)) {
+                continue;
+            }
+            self.known.extend(inode);
+            let candidate = Candidate {
+                path: path.to_string_lossy().into_owned(),
+                check,
+            };
+            self.files.push((candidate, file));
+        }
+    }
+}
+
+fn inode(file: &File) -> Option<(u64, u64)> {
+    let meta = file.metadata().ok()?;
+    Some((meta.dev(), meta.ino()))
+}

@@ -1,0 +1,288 @@
+//! Names for addresses of binaries, by worker processes.
+//!
+//! In: binaries and addresses, as often as there are new ones. Out: what stands at each. The work is spread over a few
+//! workers; one that dies or does not answer is replaced, and its binary named by symbol tables only, then not at all.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::debug_files::SearchPath;
+use super::options::SymbolOptions;
+use super::wire::{self, Answer, Candidate, Check, NameRequest, Named, Request};
+use super::{Found, FoundFunction};
+use crate::profile::{ElfAddr, Unresolved};
+use crate::sys::confined::Confined;
+use crate::target::binary::Binary;
+
+/// More workers than this gain little: few recordings have so many large binaries.
+const MAX_WORKERS: usize = 4;
+
+/// Addresses of one binary.
+pub(super) struct Job<'a> {
+    pub binary: &'a Arc<Binary>,
+    pub addrs: Vec<ElfAddr>,
+}
+
+/// What a job brought, one result for each address.
+pub(super) struct Done {
+    pub binary: u32,
+    pub addrs: Vec<ElfAddr>,
+    pub found: Vec<Found>,
+}
+
+/// All workers, and what they have said so far.
+#[derive(Debug)]
+pub(super) struct Workers {
+    all: Vec<Worker>,
+    search: SearchPath,
+    /// The worker that knows a binary.
+    knows: HashMap<u32, usize>,
+    pub notes: Vec<String>,
+}
+
+impl Workers {
+    pub fn new(options: &SymbolOptions) -> Workers {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = cpus.clamp(1, MAX_WORKERS);
+        let memory_bytes = options.memory_bytes / count as u64;
+        let worker = |_| Worker::new(memory_bytes, options.worker_timeout);
+        Workers {
+            all: (0..count).map(worker).collect(),
+            search: SearchPath::new(&options.debug_dirs),
+            knows: HashMap::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Names all addresses of all jobs.
+    pub fn name(&mut self, jobs: Vec<Job>) -> Vec<Done> {
+        let mut queues: Vec<Vec<Job>> = self.all.iter().map(|_| Vec::new()).collect();
+        for (job, worker) in self.assigned(jobs) {
+            queues[worker].push(job);
+        }
+        let search = &self.search;
+        let answers = std::thread::scope(|scope| {
+            let busy = self.all.iter_mut().zip(queues);
+            let running: Vec<_> = busy
+                .filter(|(_, queue)| !queue.is_empty())
+                .map(|(worker, queue)| scope.spawn(move || worker.name_all(queue, search)))
+                .collect();
+            let joined = running.into_iter().map(|thread| thread.join());
+            joined
+                .flat_map(Result::unwrap_or_default)
+                .collect::<Vec<_>>()
+        });
+        let mut done = Vec::with_capacity(answers.len());
+        for (one, notes) in answers {
+            self.notes.extend(notes);
+            done.push(one);
+        }
+        done
+    }
+
+    /// The worker for each job: the one that knows its binary already, else the one with least to read.
+    fn assigned<'a>(&mut self, mut jobs: Vec<Job<'a>>) -> Vec<(Job<'a>, usize)> {
+        let bytes = |job: &Job| {
+            let file = job.binary.file.as_ref();
+            file.and_then(|file| file.metadata().ok())
+                .map_or(0, |m| m.len())
+        };
+        jobs.sort_by_cached_key(|job| (std::cmp::Reverse(bytes(job)), job.binary.ix));
+        let mut load = vec![0; self.all.len()];
+        let mut assigned = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let least = (0..load.len()).min_by_key(|ix| load[*ix]).unwrap_or(0);
+            let worker = *self.knows.entry(job.binary.ix).or_insert(least);
+            load[worker] += bytes(&job);
+            assigned.push((job, worker));
+        }
+        assigned
+    }
+}
+
+/// A worker process and what it knows.
+#[derive(Debug)]
+struct Worker {
+    memory_bytes: u64,
+    timeout: Duration,
+    process: Option<Confined>,
+    known: HashSet<u32>,
+    /// Binaries whose debug information was the end of a worker.
+    fatal: HashSet<u32>,
+}
+
+/// How often a binary is tried: with debug information, and without.
+const ATTEMPTS: usize = 2;
+
+impl Worker {
+    fn new(memory_bytes: u64, timeout: Duration) -> Worker {
+        Worker {
+            memory_bytes,
+            timeout,
+            process: None,
+            known: HashSet::new(),
+            fatal: HashSet::new(),
+        }
+    }
+
+    fn name_all(&mut self, jobs: Vec<Job>, search: &SearchPath) -> Vec<(Done, Vec<String>)> {
+        jobs.into_iter().map(|job| self.name(job, search)).collect()
+    }
+
+    fn name(&mut self, job: Job, search: &SearchPath) -> (Done, Vec<String>) {
+        let Job { binary, addrs } = job;
+        let mut notes = Vec::new();
+        let mut named = None;
+        for _ in 0..ATTEMPTS {
+            match self.ask(binary, &addrs, search) {
+                Ok(answer) => {
+                    named = Some(answer);
+                    break;
+                }
+                Err(why) => {
+                    notes.push(self.buried(binary, &why));
+                }
+            }
+        }
+        let found = match named {
+            Some(mut named) => {
+                notes.append(&mut named.notes);
+                found(&named, addrs.len())
+            }
+            None => vec![Found::Nothing(Unresolved::BadFile); addrs.len()],
+        };
+        let binary = binary.ix;
+        (
+            Done {
+                binary,
+                addrs,
+                found,
+            },
+            notes,
+        )
+    }
+
+    /// What to say of a worker that has ended over a binary.
+    fn buried(&mut self, binary: &Binary, why: &io::Error) -> String {
+        self.process = None;
+        self.known.clear();
+        let again = self.fatal.insert(binary.ix);
+        let how = match why.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                "took longer than `--symbol-timeout`".to_owned()
+            }
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset => {
+                "ended the process that read it (damaged, or larger than `--symbol-memory`)"
+                    .to_owned()
+            }
+            _ => format!("failed: {why}"),
+        };
+        let then = if again {
+            "its debug information is not used"
+        } else {
+            "its frames have no names"
+        };
+        format!("Naming frames of `{}` {how}: {then}.", binary.path)
+    }
+
+    fn ask(
+        &mut self,
+        binary: &Binary,
+        addrs: &[ElfAddr],
+        search: &SearchPath,
+    ) -> io::Result<Named> {
+        let symbols_only = self.fatal.contains(&binary.ix);
+        let files = match self.known.contains(&binary.ix) {
+            true => Vec::new(),
+            false => files_of(binary, search)?,
+        };
+        let channel = &mut self.running()?.channel;
+        let (candidates, files): (Vec<Candidate>, Vec<File>) = files.into_iter().unzip();
+        let request = Request::Name(NameRequest {
+            program: binary.ix,
+            files: candidates,
+            addrs: addrs.iter().map(|addr| addr.0).collect(),
+            symbols_only,
+        });
+        wire::send(channel, &request, &files.iter().collect::<Vec<_>>())?;
+        loop {
+            match wire::receive(channel)? {
+                (Answer::Named(named), _) => {
+                    self.known.insert(binary.ix);
+                    return Ok(named);
+                }
+                (Answer::Wanted(wanted), _) => {
+                    let found = search.wanted(binary, &wanted);
+                    let (candidates, files): (Vec<Candidate>, Vec<File>) =
+                        found.into_iter().unzip();
+                    let files: Vec<&File> = files.iter().collect();
+                    wire::send(channel, &Request::Files(candidates), &files)?;
+                }
+            }
+        }
+    }
+
+    fn running(&mut self) -> io::Result<&mut Confined> {
+        if self.process.is_none() {
+            let memory = self.memory_bytes.to_string();
+            let started = Confined::start(&[super::WORKER_COMMAND, &memory])?;
+            started.channel.set_timeout(Some(self.timeout))?;
+            self.process = Some(started);
+        }
+        self.process
+            .as_mut()
+            .ok_or_else(|| io::Error::other("just started"))
+    }
+}
+
+/// The binary itself, and where else its names may be.
+fn files_of(binary: &Binary, search: &SearchPath) -> io::Result<Vec<(Candidate, File)>> {
+    let file = binary.file.as_ref().ok_or(io::ErrorKind::NotFound)?;
+    let itself = Candidate {
+        path: binary.path.clone(),
+        check: Check::Itself,
+    };
+    let mut files = vec![(itself, file.try_clone()?)];
+    files.extend(search.candidates(binary));
+    Ok(files)
+}
+
+/// The worker's answer, checked: it has read what others wrote.
+fn found(named: &Named, count: usize) -> Vec<Found> {
+    if named.unreadable {
+        return vec![Found::Nothing(Unresolved::BadFile); count];
+    }
+    let text = |position: u32| {
+        named
+            .texts
+            .get(position as usize)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let nothing = Found::Nothing(Unresolved::NoSymbol);
+    let mut found: Vec<Found> = named
+        .frames
+        .iter()
+        .take(count)
+        .map(|functions| {
+            let functions = functions.iter().map(|function| FoundFunction {
+                name: text(function.name),
+                linkage_name: text(function.linkage_name),
+                file: text(function.file),
+                line: function.line,
+            });
+            let functions: Vec<FoundFunction> = functions.collect();
+            match functions.is_empty() {
+                true => nothing.clone(),
+                false => Found::Functions(functions),
+            }
+        })
+        .collect();
+    found.resize(count, nothing);
+    found
+}

@@ -1,0 +1,332 @@
+//! One program with all that tells its names: its own symbols and debug information, or those of separate files.
+//!
+//! In: the program's file, and candidates for its debug information. Out: functions for addresses. The order of trust:
+//! debug information, the symbol table, MiniDebugInfo, the dynamic symbols. A candidate of another build is refused and
+//! said.
+
+use std::collections::HashMap;
+use std::fs::File;
+
+use super::super::demangle::demangle;
+use super::super::wire::{Candidate, Check, NameRequest, Named, NamedFunction, Wanted};
+use super::Fetch;
+use super::dwarf::{DebugInfo, Found};
+use super::image::{Image, Why, crc};
+use super::symbols;
+
+/// More notes than this from one request are not passed on.
+const MAX_NOTES: usize = 32;
+
+/// The programs a worker knows.
+pub(super) struct Programs {
+    limit: u64,
+    known: HashMap<u32, Program>,
+}
+
+impl Programs {
+    /// `limit` bounds what a section may have unpacked.
+    pub fn new(limit: u64) -> Programs {
+        Programs {
+            limit,
+            known: HashMap::new(),
+        }
+    }
+
+    pub fn name(
+        &mut self,
+        request: &NameRequest,
+        files: Vec<File>,
+        fetch: &mut dyn Fetch,
+    ) -> Named {
+        let mut notes = Vec::new();
+        if !request.files.is_empty() {
+            let candidates = request.files.iter().cloned().zip(files);
+            let program = Program::open(
+                candidates.collect(),
+                request.symbols_only,
+                self.limit,
+                fetch,
+                &mut notes,
+            );
+            match program {
+                Ok(program) => _ = self.known.insert(request.program, program),
+                Err(why) => {
+                    notes.push(why);
+                    return unreadable(notes);
+                }
+            }
+        }
+        let Some(program) = self.known.get_mut(&request.program) else {
+            return unreadable(notes);
+        };
+        let found = program.look_up(&request.addrs, fetch, &mut notes);
+        notes.truncate(MAX_NOTES);
+        let mut named = Named {
+            notes,
+            ..Named::default()
+        };
+        let mut texts = Texts::default();
+        named.frames = found.iter().map(|frames| texts.functions(frames)).collect();
+        named.texts = texts.all;
+        named
+    }
+}
+
+fn unreadable(notes: Vec<String>) -> Named {
+    Named {
+        notes,
+        unreadable: true,
+        ..Named::default()
+    }
+}
+
+/// What is read of a program.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sources {
+    All,
+    SymbolTables,
+}
+
+struct Program {
+    image: Image,
+    path: String,
+    debug: Option<DebugInfo>,
+    /// Further files with a symbol table: of the debug information, and MiniDebugInfo.
+    more_symbols: Vec<Image>,
+}
+
+impl Program {
+    fn open(
+        candidates: Vec<(Candidate, File)>,
+        symbols_only: bool,
+        limit: u64,
+        fetch: &mut dyn Fetch,
+        notes: &mut Vec<String>,
+    ) -> Result<Program, Why> {
+        let mut candidates = candidates.into_iter();
+        let Some((own, file)) = candidates.next() else {
+            return Err("no file came with the question".into());
+        };
+        let path = own.path;
+        let image =
+            Image::of(&file, limit).map_err(|why| format!("`{path}` cannot be read: {why}."))?;
+        let mut program = Program {
+            image,
+            path,
+            debug: None,
+            more_symbols: Vec::new(),
+        };
+        let sources = if symbols_only {
+            Sources::SymbolTables
+        } else {
+            Sources::All
+        };
+        if sources == Sources::All && program.image.has(".debug_info") {
+            program.debug = debug_info(&program.image, &program.path, fetch, notes);
+        }
+        program.take(candidates, sources, fetch, notes);
+        if let Some(build_id) = program.lacks_debug_info(sources) {
+            let found = fetch.fetch(Wanted::DebugInfo { build_id });
+            program.take(found.into_iter(), sources, fetch, notes);
+        }
+        if !program.has_symbol_table() {
+            program.add_mini(notes);
+        }
+        Ok(program)
+    }
+
+    fn has_symbol_table(&self) -> bool {
+        let has = |image: &Image| !image.elf.elf_symbol_table().is_empty();
+        has(&self.image) || self.more_symbols.iter().any(has)
+    }
+
+    fn add_mini(&mut self, notes: &mut Vec<String>) {
+        match self.image.mini() {
+            Ok(mini) => self.more_symbols.extend(mini),
+            Err(why) => notes.push(format!(
+                "`.gnu_debugdata` of `{}` is not used: {why}.",
+                self.path
+            )),
+        }
+    }
+
+    /// The build whose debug information is still sought.
+    fn lacks_debug_info(&self, sources: Sources) -> Option<String> {
+        let lacks = sources == Sources::All && self.debug.is_none();
+        Some(self.image.build_id().filter(|_| lacks)?.to_string())
+    }
+
+    /// Takes what is still lacking from the first candidates that have it.
+    fn take(
+        &mut self,
+        candidates: impl Iterator<Item = (Candidate, File)>,
+        sources: Sources,
+        fetch: &mut dyn Fetch,
+        notes: &mut Vec<String>,
+    ) {
+        for (candidate, file) in candidates {
+            let wants_debug_info = sources == Sources::All && self.debug.is_none();
+            if !wants_debug_info && self.has_symbol_table() {
+                return;
+            }
+            match self.checked(&candidate, &file) {
+                Ok(image) => {
+                    if wants_debug_info && image.has(".debug_info") {
+                        self.debug = debug_info(&image, &candidate.path, fetch, notes);
+                    }
+                    self.more_symbols.push(image);
+                }
+                Err(why) => notes.push(format!(
+                    "`{}` is not used for `{}`: {why}.",
+                    candidate.path, self.path
+                )),
+            }
+        }
+    }
+
+    /// A candidate, if it is of this build.
+    fn checked(&self, candidate: &Candidate, file: &File) -> Result<Image, Why> {
+        if let Check::Crc(expected) = candidate.check {
+            let found = crc(file).map_err(|why| why.to_string())?;
+            if found != expected {
+                return Err(format!(
+                    "its CRC is {found:08x}, and the link asks for {expected:08x}"
+                ));
+            }
+        }
+        let image = Image::of(file, self.image.limit())?;
+        match (self.image.build_id(), image.build_id()) {
+            (Some(own), Some(other)) if own == other => Ok(image),
+            (None, _) | (_, None) if matches!(candidate.check, Check::Crc(_)) => Ok(image),
+            (Some(own), Some(other)) => Err(format!("its build ID is {other}, not {own}")),
+            _ => Err("it has no build ID to compare".into()),
+        }
+    }
+
+    /// What stands at each address, innermost function first.
+    fn look_up(
+        &mut self,
+        addrs: &[u64],
+        fetch: &mut dyn Fetch,
+        notes: &mut Vec<String>,
+    ) -> Vec<Vec<Found>> {
+        let mut sorted: Vec<u64> = addrs.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        let symbols = self.symbols(&sorted);
+        let mut found: HashMap<u64, Vec<Found>> = HashMap::with_capacity(sorted.len());
+        let mut failed = 0;
+        for (addr, symbol) in sorted.iter().zip(symbols) {
+            let frames = match &mut self.debug {
+                Some(debug) => debug.look_up(*addr, fetch, notes).unwrap_or_else(|why| {
+                    failed += 1;
+                    if failed == 1 {
+                        notes.push(format!(
+                            "Debug information of `{}` is damaged: {why}.",
+                            self.path
+                        ));
+                    }
+                    Vec::new()
+                }),
+                None => Vec::new(),
+            };
+            found.insert(*addr, joined(frames, symbol));
+        }
+        addrs
+            .iter()
+            .map(|addr| found.get(addr).cloned().unwrap_or_default())
+            .collect()
+    }
+
+    /// The symbol of each address (ascending), by the first table that knows it.
+    fn symbols(&self, addrs: &[u64]) -> Vec<Option<&'static str>> {
+        let mut names = symbols::look_up(&self.image, addrs);
+        for image in &self.more_symbols {
+            if names.iter().all(Option::is_some) {
+                break;
+            }
+            let more = symbols::look_up(image, addrs);
+            for (name, other) in names.iter_mut().zip(more) {
+                *name = name.or(other);
+            }
+        }
+        names
+    }
+}
+
+fn debug_info(
+    image: &Image,
+    path: &str,
+    fetch: &mut dyn Fetch,
+    notes: &mut Vec<String>,
+) -> Option<DebugInfo> {
+    match DebugInfo::of(image, path, fetch, notes) {
+        Ok(debug) => Some(debug),
+        Err(why) => {
+            notes.push(format!("Debug information of `{path}` is not used: {why}."));
+            None
+        }
+    }
+}
+
+/// Frames of debug information, with the symbol where they lack the function's name.
+fn joined(mut frames: Vec<Found>, symbol: Option<&str>) -> Vec<Found> {
+    match (frames.last_mut(), symbol) {
+        (Some(outermost), symbol) => {
+            if outermost.name.is_none() {
+                outermost.name = symbol.map(str::to_owned);
+            }
+        }
+        (None, Some(symbol)) => frames.push(Found {
+            name: Some(symbol.to_owned()),
+            ..Found::default()
+        }),
+        (None, None) => {}
+    }
+    frames.retain(|frame| frame.name.is_some());
+    frames
+}
+
+/// Texts of an answer, each once.
+#[derive(Default)]
+struct Texts {
+    all: Vec<String>,
+    index: HashMap<String, u32>,
+    /// By the linkage name's position.
+    demangled: HashMap<u32, u32>,
+}
+
+impl Texts {
+    fn functions(&mut self, frames: &[Found]) -> Vec<NamedFunction> {
+        frames.iter().map(|frame| self.function(frame)).collect()
+    }
+
+    fn function(&mut self, found: &Found) -> NamedFunction {
+        let linkage_name = self.position(found.name.as_deref().unwrap_or(""));
+        let name = match self.demangled.get(&linkage_name) {
+            Some(name) => *name,
+            None => {
+                let display = demangle(&self.all[linkage_name as usize]);
+                let name = self.position(&display);
+                self.demangled.insert(linkage_name, name);
+                name
+            }
+        };
+        NamedFunction {
+            name,
+            linkage_name,
+            file: self.position(&found.file),
+            line: found.line,
+        }
+    }
+
+    fn position(&mut self, text: &str) -> u32 {
+        if let Some(position) = self.index.get(text) {
+            return *position;
+        }
+        let position = self.all.len() as u32;
+        self.all.push(text.to_owned());
+        self.index.insert(text.to_owned(), position);
+        position
+    }
+}

@@ -1,0 +1,89 @@
+//! A process of our own program with nothing to lose: it reads what others wrote, and may die of it.
+//!
+//! In: the arguments it runs with. Out: the process and a [`Channel`] to it. It has no privileges, opens no files (they
+//! are handed to it), has a limit of memory, and ends when its parent does.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
+use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
+
+use super::channel::Channel;
+
+/// `nobody` and `nogroup`, by convention of all distributions.
+const NOBODY: u32 = 65_534;
+
+/// A running confined process; killed when dropped.
+#[derive(Debug)]
+pub struct Confined {
+    child: Child,
+    pub channel: Channel,
+}
+
+impl Confined {
+    /// Starts this very program with `args`. The process must call [`confine_self`] before it reads anything.
+    pub fn start(args: &[&str]) -> io::Result<Confined> {
+        let (channel, other) = Channel::pair()?;
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .arg0("perfprof")
+            .args(args)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::from(other))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Ok(Confined {
+            child: command.spawn()?,
+            channel,
+        })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Confined {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Gives up what this process may do: privileges, opening files, and more private memory than `memory_bytes`.
+pub fn confine_self(memory_bytes: u64) -> io::Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    prctl::set_no_new_privs()?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?;
+    // Counts private memory only, not mapped files (setrlimit(2), since Linux 4.7).
+    setrlimit(Resource::RLIMIT_DATA, memory_bytes, memory_bytes)?;
+    if geteuid().is_root() {
+        let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+        setgroups(&[])?;
+        setresgid(group, group, group)?;
+        setresuid(user, user, user)?;
+        // Changing the user clears it.
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+    }
+    Ok(())
+}
+
+/// Lets a process run only when no other wants to, or like all others again (`sched(7)`, `SCHED_IDLE`). Answers whether
+/// that was permitted.
+pub fn run_when_idle(pid: u32, idle: bool) -> bool {
+    let policy = if idle {
+        nix::libc::SCHED_IDLE
+    } else {
+        nix::libc::SCHED_OTHER
+    };
+    let parameters = nix::libc::sched_param { sched_priority: 0 };
+    // SAFETY: the structure lives across the call, which only reads it.
+    let result = unsafe { nix::libc::sched_setscheduler(pid as i32, policy, &parameters) };
+    result == 0
+}
