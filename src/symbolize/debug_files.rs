@@ -105,7 +105,7 @@ impl SearchPath {
     }
 
     fn by_link(&self, binary: &Binary, link: &DebugLink) -> Vec<Place> {
-        let folder = folder_of(&binary.path);
+        let folder = folder_of(path_of(binary));
         let below_root = folder.strip_prefix("/").unwrap_or(&folder);
         let mut places =
             self.in_debug_dirs(&[below_root.join(&link.name), PathBuf::from(&link.name)]);
@@ -133,7 +133,7 @@ impl SearchPath {
         below.extend(linked.clone());
         let mut places = self.in_debug_dirs(&below);
         places.extend(self.in_roots(binary, &folder_of(beside).join(name)));
-        places.extend(self.in_roots(binary, &folder_of(&binary.path).join(name)));
+        places.extend(self.in_roots(binary, &folder_of(path_of(binary)).join(name)));
         let system = [Some(Path::new(".dwz").join(base)), linked];
         for below in system.into_iter().flatten() {
             places.extend(self.in_roots(binary, &Path::new(SYSTEM_DEBUG_DIR).join(below)));
@@ -143,9 +143,9 @@ impl SearchPath {
 
     fn package(&self, binary: &Binary, beside: &str) -> Vec<Place> {
         let of = |path: &str| PathBuf::from(format!("{path}.dwp"));
-        let mut places = self.in_debug_dirs(&[of(base_name(&binary.path))]);
-        places.extend(self.in_roots(binary, &of(&binary.path)));
-        if beside != binary.path {
+        let mut places = self.in_debug_dirs(&[of(base_name(path_of(binary)))]);
+        places.extend(self.in_roots(binary, &of(path_of(binary))));
+        if beside != path_of(binary) {
             places.extend(self.in_roots(binary, &of(beside)));
         }
         places
@@ -156,12 +156,18 @@ impl SearchPath {
         let below = Path::new(name).strip_prefix("/").unwrap_or(Path::new(name));
         let mut places = self.in_debug_dirs(&[below.to_owned(), PathBuf::from(base)]);
         places.extend(self.in_roots(binary, &Path::new(folder).join(name)));
-        for beside in [beside, &binary.path] {
+        for beside in [beside, path_of(binary)] {
             places.extend(self.in_roots(binary, &folder_of(beside).join(name)));
             places.extend(self.in_roots(binary, &folder_of(beside).join(base)));
         }
         places
     }
+}
+
+/// Where the binary stands in its own root.
+fn path_of(binary: &Binary) -> &str {
+    let root = binary.root.as_ref();
+    root.map_or(&binary.path, |root| root.inside(&binary.path))
 }
 
 /// `.build-id/ab/cdef….debug`.

@@ -24,7 +24,8 @@ pub(super) const SAFE_READ: OFlag = OFlag::O_RDONLY
 /// The file behind a region of the process.
 pub fn mapped_file(pid: u32, region: &Region) -> io::Result<File> {
     by_map_files(pid, region).or_else(|_| {
-        let file = Root::of(pid)?.open(Path::new(&region.path))?;
+        let root = Root::of(pid)?;
+        let file = root.open(Path::new(root.inside(&region.path)))?;
         if is_replaced(&file, region)? {
             return Err(io::Error::other("another file stands at its path now"));
         }

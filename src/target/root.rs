@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
@@ -18,7 +18,12 @@ use super::open::SAFE_READ;
 
 /// Where a process's absolute paths begin.
 #[derive(Debug)]
-pub struct Root(OwnedFd);
+pub struct Root {
+    folder: OwnedFd,
+    /// Where it stands in our own root, if it does: the kernel shows us paths of a process that has merely changed its
+    /// root (`chroot(2)`) with this before them.
+    path: PathBuf,
+}
 
 impl Root {
     pub fn of(pid: u32) -> io::Result<Root> {
@@ -26,9 +31,21 @@ impl Root {
     }
 
     /// A folder as a root of its own: nothing outside it is reached.
-    pub fn at(folder: &Path) -> io::Result<Root> {
+    fn at(folder: &Path) -> io::Result<Root> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        Ok(Root(open(folder, flags, Mode::empty())?))
+        Ok(Root {
+            folder: open(folder, flags, Mode::empty())?,
+            path: std::fs::read_link(folder).unwrap_or_default(),
+        })
+    }
+
+    /// A path that the kernel has shown us, as a process in this root would say it.
+    pub fn inside<'p>(&self, path: &'p str) -> &'p str {
+        let root = self.path.to_str().unwrap_or("/");
+        match path.strip_prefix(root) {
+            Some(rest) if root.len() > 1 && rest.starts_with('/') => rest,
+            _ => path,
+        }
     }
 
     /// The regular file at a path as the process resolves it.
@@ -44,7 +61,7 @@ impl Root {
     fn open_how(&self, path: &Path, more: ResolveFlag) -> io::Result<File> {
         let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS | more;
         let how = OpenHow::new().flags(SAFE_READ).resolve(resolve);
-        regular(File::from(openat2(&self.0, path, how)?))
+        regular(File::from(openat2(&self.folder, path, how)?))
     }
 }
 
@@ -113,6 +130,18 @@ mod tests {
         assert!(root.open(Path::new("/../../etc/passwd")).is_err());
         let refused = root.open(Path::new("/fifo")).expect_err("refused");
         assert_eq!(refused.to_string(), "a FIFO");
+    }
+
+    #[test]
+    fn a_changed_root_is_not_part_of_the_paths_in_it() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let link = dir.path().join("root");
+        std::os::unix::fs::symlink(dir.path(), &link).expect("linked");
+        let root = Root::at(&link).expect("a folder");
+        let below = |name: &str| format!("{}{name}", dir.path().display());
+        assert_eq!(root.inside(&below("/bin/x")), "/bin/x");
+        assert_eq!(root.inside(&below("x")), below("x"));
+        assert_eq!(root.inside("/bin/x"), "/bin/x");
     }
 
     #[test]

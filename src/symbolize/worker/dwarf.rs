@@ -8,6 +8,7 @@ use gimli::{Dwarf, EndianSlice, LittleEndian, SectionId};
 
 use super::super::wire::Wanted;
 use super::Fetch;
+use super::abbrev::without_lines_of_partial_units;
 use super::image::{Image, Why};
 use super::split::SplitUnits;
 use crate::profile::BuildId;
@@ -130,6 +131,10 @@ pub(super) fn load(
     Dwarf::load(|id| match name(id) {
         // Neither names nor lines are in these, and they are large.
         _ if is_unused(id) => Ok(EndianSlice::new(&[], LittleEndian)),
+        Some(name) if id == SectionId::DebugAbbrev => {
+            let section = without_lines_of_partial_units(image.section(name)?);
+            Ok(EndianSlice::new(section, LittleEndian))
+        }
         Some(name) => Ok(EndianSlice::new(image.section(name)?, LittleEndian)),
         None => Ok(EndianSlice::new(&[], LittleEndian)),
     })

@@ -5,6 +5,7 @@
 //! this process, which perfprof notices and counts. That is also why nothing here gives memory back: the process is
 //! replaced when it has grown too large.
 
+mod abbrev;
 mod dwarf;
 mod image;
 mod program;
