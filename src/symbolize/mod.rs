@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod debug_files;
+pub mod debuginfod;
 mod demangle;
 mod kernel;
 mod known_roots;
