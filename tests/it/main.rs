@@ -3,6 +3,7 @@
 mod bad_input;
 mod capacity;
 mod changing_code;
+mod debuginfod;
 mod detours;
 mod following;
 mod golden;

@@ -105,6 +105,13 @@ const NEEDS: &[Need] = &[
         is_met: || on_path("musl-gcc"),
     },
     Need {
+        purposes: &[Purpose::Tests],
+        what: "debuginfod and debuginfod-find",
+        why: "the tests fetch debug files from a real server (the package is small and starts none)",
+        packages: &["debuginfod"],
+        is_met: || on_path("debuginfod") && on_path("debuginfod-find"),
+    },
+    Need {
         purposes: &[Purpose::Bench],
         what: "perf",
         why: "a peer",

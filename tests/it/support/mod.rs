@@ -1,6 +1,7 @@
 //! What the tests stand on: workloads with a known truth, recordings of them, and an honest way to skip.
 
 pub(crate) mod compile;
+pub(crate) mod debuginfod;
 pub(crate) mod folded;
 pub(crate) mod need;
 pub(crate) mod postgres;
