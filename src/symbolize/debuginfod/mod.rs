@@ -169,7 +169,7 @@ impl Debuginfod {
     pub fn fetch(&self, id: BuildId, artifact: Artifact) -> Result<File, FetchError> {
         let result = match self.in_cache(id, artifact) {
             Some(known) => known,
-            None => self.from_servers(id, artifact),
+            None => self.ask_all(id, artifact),
         };
         if let Err(error) = &result {
             let mut fetched = self.lock();
@@ -218,10 +218,10 @@ impl Debuginfod {
 
     /// Asks one server after the other. Only where all say that they do not have it, that is remembered; else the
     /// first other answer is the error.
-    fn from_servers(&self, id: BuildId, artifact: Artifact) -> Result<File, FetchError> {
+    fn ask_all(&self, id: BuildId, artifact: Artifact) -> Result<File, FetchError> {
         let mut first_error = None;
         for server in &self.servers {
-            match self.from_server(server, id, artifact) {
+            match self.ask(server, id, artifact) {
                 Ok(file) => return Ok(file),
                 Err(FetchError::NotFound) => {}
                 Err(stored @ FetchError::NotStored(_)) => return Err(stored),
@@ -237,12 +237,7 @@ impl Debuginfod {
         Err(error)
     }
 
-    fn from_server(
-        &self,
-        server: &Server,
-        id: BuildId,
-        artifact: Artifact,
-    ) -> Result<File, FetchError> {
+    fn ask(&self, server: &Server, id: BuildId, artifact: Artifact) -> Result<File, FetchError> {
         let mut aside = Aside::create(self.cache.as_ref(), id, artifact)
             .map_err(|error| FetchError::NotStored(error.to_string()))?;
         let limit_bytes = self.max_bytes.min(aside.affordable_bytes());
