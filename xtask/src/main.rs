@@ -37,6 +37,9 @@ Usage: cargo xtask <task>
   bench unwind [--rounds N] [PART…]
              the unwinder inside the kernel beside perf, samply, lightswitch and bpftrace, which it installs into
              target/bench/peers; PART is a workload or a figure, see its first lines
+  bench symbols [--rounds N] [ripgrep] [samply] [rustc]
+             from the end of a recording to named outputs, beside samply, lightswitch and perf; builds ripgrep and samply
+             with full debug information in target/bench/symbols, once
   bless      run the tests and rewrite the golden files; review the diff like code
   kernels [--bless] [5.10|6.1|6.12|7.3]...
              run the ground-truth tests on other kernels in virtual machines, with cgroup v1 and v2; fetches the kernels

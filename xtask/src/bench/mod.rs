@@ -1,8 +1,9 @@
 //! `cargo xtask bench`: what recording costs, measured in this run, on this machine.
 //!
 //! `record` holds `perfprof record` as users get it against `perf record`; `unwind` holds the unwinder inside the kernel
-//! against its peers, figure by figure. In both, recorders take turns, so that a machine that drifts drifts for all.
-//! Trust the ratios within one run; the absolute figures are this machine's.
+//! against its peers, figure by figure; `symbols` the way from the last sample to named outputs. In all of them,
+//! recorders take turns, so that a machine that drifts drifts for all. Trust the ratios within one run; the absolute
+//! figures are this machine's.
 
 use std::path::PathBuf;
 
@@ -11,10 +12,15 @@ use anyhow::{Context, bail};
 use crate::setup::{self, Purpose};
 use crate::{cargo, must_succeed, target_dir};
 
+mod book;
+mod generated_crate;
 mod measure;
+mod peers;
 mod record;
 mod running;
+mod samply;
 mod spread;
+mod symbols;
 mod unwind;
 
 const DEFAULT_ROUNDS: usize = 5;
@@ -24,33 +30,35 @@ const DEFAULT_ROUNDS: usize = 5;
 enum Asked {
     Record { rounds: usize },
     Unwind { rounds: usize, only: Vec<String> },
+    Symbols { rounds: usize, only: Vec<String> },
 }
 
 pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
     match parse(words)? {
         Asked::Record { rounds } => record::run(rounds),
         Asked::Unwind { rounds, only } => unwind::run(rounds, &only),
+        Asked::Symbols { rounds, only } => symbols::run(rounds, &only),
     }
 }
 
 fn parse(words: &[&str]) -> anyhow::Result<Asked> {
-    let (unwind, rest) = match words {
-        ["unwind", rest @ ..] => (true, rest),
-        ["record", rest @ ..] => (false, rest),
-        rest => (false, rest),
+    let (figure, rest) = match words {
+        [figure @ ("record" | "unwind" | "symbols"), rest @ ..] => (*figure, rest),
+        rest => ("record", rest),
     };
     let (mut rounds, mut only) = (DEFAULT_ROUNDS, Vec::new());
     let mut rest = rest.iter();
     while let Some(word) = rest.next() {
-        match (*word, unwind) {
+        match (*word, figure) {
             ("--rounds", _) => rounds = number(rest.next().context("--rounds needs a number")?)?,
-            (word, false) => rounds = number(word)?,
-            (word, true) => only.push(word.to_string()),
+            (word, "record") => rounds = number(word)?,
+            (word, _) => only.push(word.to_string()),
         }
     }
-    Ok(match unwind {
-        true => Asked::Unwind { rounds, only },
-        false => Asked::Record { rounds },
+    Ok(match figure {
+        "unwind" => Asked::Unwind { rounds, only },
+        "symbols" => Asked::Symbols { rounds, only },
+        _ => Asked::Record { rounds },
     })
 }
 
@@ -89,6 +97,9 @@ mod tests {
         let unwind = parse(&["unwind", "redis", "--rounds", "1", "w1"]).expect("valid");
         let only = vec!["redis".to_string(), "w1".to_string()];
         assert_eq!(unwind, Asked::Unwind { rounds: 1, only });
+        let symbols = parse(&["symbols", "rustc", "--rounds", "2"]).expect("valid");
+        let only = vec!["rustc".to_string()];
+        assert_eq!(symbols, Asked::Symbols { rounds: 2, only });
         for bad in [
             &["x"][..],
             &["0"],

@@ -152,7 +152,7 @@ fn holds_perf_event(pid: u32) -> bool {
 }
 
 /// `VmHWM` of `/proc/PID/status`; 0 once the process is gone.
-fn peak_rss_bytes(pid: u32) -> u64 {
+pub(super) fn peak_rss_bytes(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());

@@ -4,12 +4,12 @@
 use std::thread;
 use std::time::Duration;
 
-use super::book::{Book, Target};
 use super::in_kernel::complete_figure;
-use super::peers::Peers;
 use super::recorder::{PERF_COPY_BYTES, Recording, Tool};
 use super::scene::{Play, Scene};
 use super::stacks::complete_share;
+use crate::bench::book::{Book, Target};
+use crate::bench::peers::Peers;
 
 const HZ: u32 = 997;
 const TIME: Duration = Duration::from_secs(2);

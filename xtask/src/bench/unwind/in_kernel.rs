@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::book::{Book, Target};
 use super::kernel_cost::{KernelCost, Reading};
-use super::peers::Peers;
 use super::recorder::{Recording, Scope, Taken, Tool, stacks_metric};
 use super::scene::{Play, Scene};
+use crate::bench::book::{Book, Target};
+use crate::bench::peers::Peers;
 
 const HZ: u32 = 997;
 const WARM_UP: Duration = Duration::from_millis(500);

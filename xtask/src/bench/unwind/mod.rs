@@ -10,20 +10,16 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 
-use self::book::Book;
-use self::peers::Peers;
 use self::scene::{PLAYS, Play};
+use crate::bench::book::Book;
+use crate::bench::peers::Peers;
 
-mod book;
 mod completeness;
-mod generated_crate;
 mod in_kernel;
 mod kernel_cost;
 mod own_cost;
-mod peers;
 mod perf_script;
 mod recorder;
-mod samply;
 mod scene;
 mod short_lived;
 mod stacks;

@@ -6,10 +6,10 @@
 use std::thread;
 use std::time::Duration;
 
-use super::book::{Book, Target};
-use super::peers::Peers;
 use super::recorder::{Recording, Taken, Tool};
 use super::scene::{Play, Scene};
+use crate::bench::book::{Book, Target};
+use crate::bench::peers::Peers;
 
 const HZ: u32 = 997;
 /// Long enough that both recordings hold kernel frames, whose names are read once.

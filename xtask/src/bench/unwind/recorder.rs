@@ -3,25 +3,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 
 use super::kernel_cost::has_ticked;
-use super::peers::Peers;
-use super::samply;
+use crate::bench::peers::{Peers, Permitted, WITH_TRACEFS};
 use crate::bench::running::{Ended, Running, clear, last_words, size_of_tree};
+use crate::bench::samply;
 use crate::bench::{perfprof, run_folder};
 
 /// Also that of a stack copy in perf's default.
 pub(super) const PERF_COPY_BYTES: u32 = 8192;
-
-const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
-
-/// lightswitch insists on both being mounted; a mount namespace of its own leaves the machine's as they are.
-const WITH_TRACEFS: &str = "mount -t debugfs none /sys/kernel/debug; \
-                            mount -t tracefs none /sys/kernel/tracing; exec \"$@\"";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tool {
@@ -293,34 +286,4 @@ fn perf_samples(folder: &Path) -> anyhow::Result<f64> {
         .find_map(|line| line.trim().strip_prefix("SAMPLE events:"));
     let count = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
     count.context("`perf report --stats` says no number of samples")
-}
-
-/// samply gives up, also as root, where `kernel.perf_event_paranoid` is above 1. Lowered until it has opened its events.
-#[derive(Debug)]
-struct Permitted {
-    before: Option<String>,
-}
-
-impl Permitted {
-    fn open() -> Permitted {
-        let level = fs::read_to_string(PARANOID).unwrap_or_default();
-        let level = level.trim();
-        let too_high = level.parse::<i32>().is_ok_and(|level| level > 1);
-        // Where it may not be written, samply says so itself.
-        let lowered = too_high && fs::write(PARANOID, "1").is_ok();
-        Permitted {
-            before: lowered.then(|| level.to_string()),
-        }
-    }
-}
-
-impl Drop for Permitted {
-    fn drop(&mut self) {
-        if let Some(level) = &self.before {
-            thread::sleep(Duration::from_millis(100));
-            if let Err(error) = fs::write(PARANOID, level) {
-                eprintln!("warning: {PARANOID} was {level} and could not be put back: {error}");
-            }
-        }
-    }
 }

@@ -14,8 +14,8 @@ use anyhow::{Context, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::generated_crate;
 use super::recorder::Scope;
+use crate::bench::generated_crate;
 use crate::bench::running::end_of;
 use crate::compile::on_path;
 use crate::setup::is_root;

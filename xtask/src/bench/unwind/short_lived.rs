@@ -12,11 +12,11 @@ use anyhow::{Context, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::book::{Book, Target};
-use super::peers::Peers;
 use super::perf_script;
 use super::recorder::{Recording, Scope, Tool};
 use super::scene;
+use crate::bench::book::{Book, Target};
+use crate::bench::peers::Peers;
 
 const HZ: u32 = 997;
 const TIME: Duration = Duration::from_secs(4);

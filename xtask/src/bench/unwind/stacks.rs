@@ -10,7 +10,7 @@ use anyhow::ensure;
 
 use super::perf_script;
 use super::recorder::{Taken, Tool, stacks_metric};
-use super::samply;
+use crate::bench::samply;
 
 const FIRST_FUNCTIONS: &[&str] = &[
     "_start",

@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 
-use super::book::{Book, Target};
-use super::peers::Peers;
 use super::recorder::{Recording, Tool};
 use super::scene::{Play, Scene, postgres_folder, program};
+use crate::bench::book::{Book, Target};
+use crate::bench::peers::Peers;
 use crate::bench::perfprof;
 use crate::bench::spread::Spread;
 use crate::target_dir;

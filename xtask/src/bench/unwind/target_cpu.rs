@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-use super::book::{Book, Target};
-use super::peers::Peers;
 use super::recorder::{Recording, Tool};
 use super::scene::{Play, Scene};
+use crate::bench::book::{Book, Target};
+use crate::bench::peers::Peers;
 
 /// High, so that what a tick costs stands out of the noise: at 10 µs a tick it is a tenth of the target's CPU time.
 const HZ: u32 = 9973;

@@ -13,7 +13,7 @@ use crate::target_dir;
 const MODULES: usize = 700;
 
 pub(super) fn write() -> anyhow::Result<()> {
-    let mut text = String::from("//! Made by `cargo xtask bench unwind`.\n#![allow(dead_code)]\n");
+    let mut text = String::from("//! Made by `cargo xtask bench`.\n#![allow(dead_code)]\n");
     for module in 0..MODULES {
         let _ = write!(text, "{}", TEMPLATE.replace("NUMBER", &module.to_string()));
     }

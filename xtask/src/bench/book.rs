@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::bench::spread::{Spread, brief_number};
+use super::spread::{Spread, brief_number};
 
 /// (figure, whose) -> one value per round; not a number where a round gave none.
 #[derive(Debug, Default)]
