@@ -12,7 +12,7 @@ use super::stats::{Share, share_over_slices};
 pub use super::tally::Chain;
 use super::tally::Tally;
 use super::weight::{StackKey, Weight};
-use crate::profile::Profile;
+use crate::profile::{Profile, canonical_name};
 
 /// More slices are merged: intervals need a few dozen.
 const MAX_SLICES: u32 = 1024;
@@ -21,6 +21,8 @@ const MAX_SLICES: u32 = 1024;
 #[derive(Clone, Debug, PartialEq)]
 pub struct HotPath {
     pub name: String,
+    /// The name by which another build's profile can be compared; see `profile/canonical.rs`.
+    pub canonical: String,
     pub kernel: bool,
     /// Not one function but all nameless code of a binary.
     pub is_group: bool,
@@ -86,6 +88,7 @@ fn path(tally: &Tally, ix: NameIx, share: Share) -> HotPath {
     let name = tally.name(ix);
     HotPath {
         name: name.name.clone(),
+        canonical: canonical_name(&name.name, &name.file).into_owned(),
         kernel: name.kernel,
         is_group: name.is_group,
         module: name.module.clone(),

@@ -14,6 +14,8 @@ mod addr;
 mod build_id;
 mod builder;
 mod canned;
+mod canonical;
+mod canonical_scan;
 mod display;
 mod end;
 mod frame;
@@ -27,6 +29,7 @@ pub use build_id::BuildId;
 pub use builder::ProfileBuilder;
 #[doc(hidden)]
 pub use canned::canned;
+pub use canonical::{canonical_name, go_unescaped};
 pub use display::{DisplayFrame, KERNEL_SUFFIX, Role};
 pub use end::{StackEnd, Why};
 pub use frame::{Frame, FrameKind, Function, FunctionIx, Line, Unresolved};

@@ -64,6 +64,7 @@ fn hot_path(rank: usize, path: &HotPath) -> Value {
     json!({
         "rank": rank,
         "function": name(&path.name),
+        "canonical": name(&path.canonical),
         "kernel": path.kernel,
         "module": known(&path.module),
         "file": known(&path.file),
@@ -128,6 +129,17 @@ mod tests {
     }
 
     #[test]
+    fn names_for_comparison_stand_beside_those_that_were_recorded() {
+        let name = "std::__cxx11::f[abi:cxx11](int) [clone .part.0]";
+        let profile = canned::named_server("shop", ["serve", name]);
+        let document = document_of(&profile);
+        let by_total = &document["services"][0]["hot_paths"]["by_total"];
+        let paths = by_total.as_array().expect("a ranking");
+        let path = paths.iter().find(|path| path["function"] == name);
+        assert_eq!(path.expect("is hot")["canonical"], "std::f(int)");
+    }
+
+    #[test]
     fn the_ranking_is_that_of_the_profile() {
         let document = document_of(&canned::server());
         let by_self = &document["services"][0]["hot_paths"]["by_self"];
@@ -137,6 +149,7 @@ mod tests {
             (&by_self[0]["file"], &by_self[0]["line"]),
             (&json!("src/hash.c"), &json!(42))
         );
+        assert_eq!(by_self[0]["canonical"], "hash_step");
         assert!(by_self[0]["interval"]["low"].is_number());
         assert_eq!(document["services"][0]["waits"]["measured"], false);
     }
