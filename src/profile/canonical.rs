@@ -90,8 +90,8 @@ fn split_module(name: &str) -> (&str, &str) {
     }
 }
 
-/// `foo@@GLIBC_2.2.5` and `foo@GLIBC_2.2.5`; a stub (`foo@plt`) is not the function.
-fn without_version(symbol: &str) -> &str {
+/// `foo` of `foo@@GLIBC_2.2.5` and `foo@GLIBC_2.2.5`; a stub (`foo@plt`) is not the function, and stays.
+pub fn without_version(symbol: &str) -> &str {
     let Some((name, version)) = symbol.split_once('@') else {
         return symbol;
     };

@@ -29,7 +29,7 @@ pub use build_id::BuildId;
 pub use builder::ProfileBuilder;
 #[doc(hidden)]
 pub use canned::canned;
-pub use canonical::{canonical_name, go_unescaped};
+pub use canonical::{canonical_name, go_unescaped, without_version};
 pub use display::{DisplayFrame, KERNEL_SUFFIX, Role};
 pub use end::{StackEnd, Why};
 pub use frame::{Frame, FrameKind, Function, FunctionIx, Line, Unresolved};
