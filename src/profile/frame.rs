@@ -45,17 +45,23 @@ pub enum Unresolved {
     NoMapping,
     /// Anonymous executable memory: generated code without a map.
     Jit,
+    /// Generated code whose map must not be read, or not to its end.
+    JitMapRefused,
+    /// Generated code that its map does not name.
+    NotInJitMap,
     /// The kernel hides its symbols (`kernel.kptr_restrict`, or no CAP_SYSLOG).
     KernelHidden,
 }
 
 impl Unresolved {
-    pub const ALL: [Unresolved; 6] = [
+    pub const ALL: [Unresolved; 8] = [
         Unresolved::NoSymbol,
         Unresolved::FileGone,
         Unresolved::BadFile,
         Unresolved::NoMapping,
         Unresolved::Jit,
+        Unresolved::JitMapRefused,
+        Unresolved::NotInJitMap,
         Unresolved::KernelHidden,
     ];
 
@@ -67,6 +73,8 @@ impl Unresolved {
             Unresolved::BadFile => "bad-file",
             Unresolved::NoMapping => "no-mapping",
             Unresolved::Jit => "jit",
+            Unresolved::JitMapRefused => "jit-map-refused",
+            Unresolved::NotInJitMap => "not-in-jit-map",
             Unresolved::KernelHidden => "kernel-hidden",
         }
     }

@@ -123,6 +123,10 @@ fn explain(reason: Unresolved) -> &'static str {
         Unresolved::BadFile => "the file could not be parsed",
         Unresolved::NoMapping => "the address lies in no known mapping",
         Unresolved::Jit => "generated code without a map",
+        Unresolved::JitMapRefused => {
+            "the map of generated code must not be read, or not to its end"
+        }
+        Unresolved::NotInJitMap => "the map of generated code does not name the address",
         Unresolved::KernelHidden => "the kernel hides its symbols",
     }
 }
@@ -135,6 +139,10 @@ fn remedy(reason: Unresolved, module: &str, build_id: Option<BuildId>) -> String
         ),
         Unresolved::BadFile => format!("check `{module}` with `readelf -a`: it is damaged or no ELF file"),
         Unresolved::NoMapping => "record from the start with `perfprof record -- COMMAND`, so that every mapping is seen".to_owned(),
+        Unresolved::JitMapRefused => "see the warnings of this report for why the map was refused; let the process itself write it, as a regular file".to_owned(),
+        Unresolved::NotInJitMap => format!(
+            "`{module}` does not tell of all generated code: let the runtime write it from its start, or record with `--jvm-perfmap`"
+        ),
         Unresolved::Jit => "let the runtime write `/tmp/perf-PID.map` (`node --perf-basic-prof`, `jcmd PID Compiler.perfmap`, `python3 -X perf`)".to_owned(),
         Unresolved::KernelHidden => "run `sysctl kernel.kptr_restrict=0`, or grant CAP_SYSLOG".to_owned(),
     }
