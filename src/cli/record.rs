@@ -18,7 +18,7 @@ use crate::analysis::Thresholds;
 use crate::profile::{Profile, ProfileBuilder, Recording, SelfCost};
 use crate::recorder::{Recorded, RecordingLoop, SLICE_NS, StopSignals};
 use crate::sampling::{SamplingPlan, Scope};
-use crate::symbolize::{KernelNames, name_into};
+use crate::symbolize::{KernelNames, Places, name_into};
 use crate::sys::child::{HeldChild, RunningChild, kill_all, terminate};
 use crate::sys::usage::{OwnUsage, monotonic_ns, raise_open_files, unix_ns};
 use crate::target::capabilities::Capability;
@@ -68,6 +68,7 @@ pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
     let Recorded {
         tally,
         binaries,
+        generated,
         accountant,
         bpf,
         ..
@@ -80,8 +81,11 @@ pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
     let notes = name_into(
         &mut builder,
         tally,
-        &binaries,
-        KernelNames::inspect(),
+        &Places {
+            binaries: &binaries,
+            generated: &generated,
+            kernel: KernelNames::inspect(),
+        },
         &plan.symbols,
     );
     recording.warnings.extend(notes);
@@ -199,6 +203,7 @@ fn describe(
     if let Some(walks) = &recorded.kernel_walks {
         warnings.extend(words::without_table(walks, recorded.tally.ticks()));
     }
+    warnings.extend(words::maps_of_generated_code(&recorded.generated));
     Recording {
         service: plan.service.clone(),
         version: env!("CARGO_PKG_VERSION").into(),

@@ -11,6 +11,7 @@ use crate::recorder::{EvictedTable, KernelWalks, Recorded, RunError, StopReason}
 use crate::sampling::{SamplingError, SamplingPlan, Scope};
 use crate::sys::perf::{StackSource, Trigger};
 use crate::target::host::Host;
+use crate::target::jit::GeneratedCode;
 
 pub(super) fn event(trigger: Trigger) -> &'static str {
     match trigger {
@@ -111,6 +112,38 @@ pub(super) fn without_table(walks: &KernelWalks, samples: u64) -> Vec<String> {
         .filter(cost_samples)
         .map(sentence)
         .collect()
+}
+
+/// More maps than this are not named one by one.
+const MAX_MAPS_NAMED: usize = 5;
+
+/// What is wrong with the maps of generated code.
+pub(super) fn maps_of_generated_code(generated: &GeneratedCode) -> Vec<String> {
+    let refused = generated.refused().map(|(pid, path, why)| {
+        format!(
+            "The map of generated code `{path}` of PID {pid} is not used, or not all of it: {why}."
+        )
+    });
+    let bad = generated.bad_lines().map(|(pid, path, lines)| {
+        format!(
+            "{lines} lines of `{path}`, the map of generated code of PID {pid}, are not understood."
+        )
+    });
+    let mut sentences: Vec<String> = refused.chain(bad).collect();
+    let surplus = sentences.len().saturating_sub(MAX_MAPS_NAMED);
+    sentences.truncate(MAX_MAPS_NAMED);
+    if surplus > 0 {
+        sentences.push(format!(
+            "So it is with {surplus} more maps of generated code."
+        ));
+    }
+    if generated.not_followed > 0 {
+        sentences.push(format!(
+            "The generated code of {} processes is not named: there are too many of them.",
+            generated.not_followed
+        ));
+    }
+    sentences
 }
 
 /// What was recorded, for the report.

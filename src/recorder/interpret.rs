@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
-use crate::profile::{ElfAddr, FrameAddr, RuntimeAddr, StackEnd, Thread, Why};
+use crate::profile::{ElfAddr, FrameAddr, MappingKind, RuntimeAddr, StackEnd, Thread, Why};
 use crate::sampling::{CopiedStack, RawSample, UserStack};
+use crate::target::jit::SpaceIx;
 use crate::target::mappings::Mappings;
 use crate::target::processes::Processes;
 use crate::unwind::{CopyUnwinder, StackCopy, skips_callers};
@@ -27,9 +28,15 @@ pub(super) struct Interpreted {
 }
 
 impl Interpreter {
-    /// Names the content of a process's mappings.
-    pub(super) fn generation(&mut self, pid: u32) -> u64 {
-        self.processes.get_or_read(pid).mappings.generation()
+    /// Names what addresses of a process mean at a time: the content of its mappings, and the state of its generated
+    /// code. `None` where that changes from one moment to the next.
+    pub(super) fn generation(&mut self, pid: u32, time_ns: u64) -> Option<(u64, u64)> {
+        let process = self.processes.get_or_read(pid);
+        let (generation, jit) = (process.mappings.generation(), process.jit);
+        match jit {
+            None => Some((generation, 0)),
+            Some(space) => Some((generation, self.processes.generated.state(space, time_ns)?)),
+        }
     }
 
     /// The thread a tick hit, under the names it had then.
@@ -47,14 +54,16 @@ impl Interpreter {
         }
     }
 
-    /// What a sample means. `walked_by` knows the mappings that address spaces in the kernel stand for.
+    /// What a sample of that time means. `walked_by` knows the mappings that address spaces in the kernel stand for.
     pub(super) fn interpret(
         &mut self,
         sample: &RawSample,
+        time_ns: u64,
         walked_by: impl Fn(u32) -> Option<Rc<Mappings>>,
     ) -> Interpreted {
         let process = self.processes.get_or_read(sample.pid);
         let (mappings, is_kernel_thread) = (process.mappings.clone(), process.is_kernel_thread);
+        let jit = process.jit;
         let mut frames: Vec<RawFrame> = leaf_first(&sample.kernel)
             .map(|frame| RawFrame {
                 code: Code::Kernel,
@@ -83,13 +92,34 @@ impl Interpreter {
         };
         frames.extend(
             user.iter()
-                .map(|frame| raw_frame(&mappings, frame.lookup_addr())),
+                .map(|frame| self.raw_frame(&mappings, jit, time_ns, frame.lookup_addr())),
         );
         Interpreted {
             frames,
             end,
             missing_table,
         }
+    }
+
+    fn raw_frame(
+        &mut self,
+        mappings: &Mappings,
+        jit: Option<SpaceIx>,
+        time_ns: u64,
+        addr: RuntimeAddr,
+    ) -> RawFrame {
+        let (code, addr) = match (mappings.find(addr), jit) {
+            (None, _) => (Code::Unmapped, ElfAddr(addr.0)),
+            (Some(region), Some(space)) if region.binary.kind == MappingKind::Anonymous => {
+                let place = self.processes.generated.place(space, addr, time_ns);
+                (Code::Jit(place), ElfAddr(addr.0))
+            }
+            (Some(region), _) => {
+                let elf_addr = region.elf_addr(addr).unwrap_or(ElfAddr(addr.0));
+                (Code::Binary(region.binary.ix), elf_addr)
+            }
+        };
+        RawFrame { code, addr }
     }
 
     fn walk_copy(
@@ -223,18 +253,4 @@ fn leaf_first(addrs: &[RuntimeAddr]) -> impl Iterator<Item = FrameAddr> + '_ {
         0 => FrameAddr::Exact(*addr),
         _ => FrameAddr::Return(*addr),
     })
-}
-
-fn raw_frame(mappings: &Mappings, addr: RuntimeAddr) -> RawFrame {
-    let found = mappings.find(addr);
-    match found {
-        Some(region) => RawFrame {
-            code: Code::Binary(region.binary.ix),
-            addr: region.elf_addr(addr).unwrap_or(ElfAddr(addr.0)),
-        },
-        None => RawFrame {
-            code: Code::Unmapped,
-            addr: ElfAddr(addr.0),
-        },
-    }
 }

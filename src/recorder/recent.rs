@@ -1,6 +1,6 @@
 //! Stacks seen a moment ago: hot code is hit over and over, and means the same each time.
 //!
-//! In: a sample as the kernel walked it, and the generation of its process's mappings. Out: what the same sample meant
+//! In: a sample as the kernel walked it, and what names the meaning of its process's addresses. Out: what the same sample meant
 //! before. A fixed number of slots, each for the stacks whose hash falls on it, so that memory is bounded.
 
 use std::hash::BuildHasher;
@@ -48,9 +48,11 @@ impl Default for RecentStacks {
 
 impl RecentStacks {
     /// What the same sample meant before.
-    pub fn find(&mut self, sample: &RawSample, generation: u64) -> Option<&Meaning> {
+    pub fn find(&mut self, sample: &RawSample, generation: Option<(u64, u64)>) -> Option<&Meaning> {
         self.key.clear();
-        write_key(sample, generation, &mut self.key);
+        if let Some(generation) = generation {
+            write_key(sample, generation, &mut self.key);
+        }
         let slot = self.slots[self.slot()].as_ref()?;
         (!self.key.is_empty() && *slot.key == *self.key).then_some(&slot.meaning)
     }
@@ -70,7 +72,7 @@ impl RecentStacks {
 }
 
 /// All that a meaning depends on; nothing for a sample that came with a copy, or whose meaning may change.
-fn write_key(sample: &RawSample, generation: u64, key: &mut Vec<u64>) {
+fn write_key(sample: &RawSample, generation: (u64, u64), key: &mut Vec<u64>) {
     let UserStack::Walked(walked) = &sample.user else {
         return;
     };
@@ -83,7 +85,8 @@ fn write_key(sample: &RawSample, generation: u64, key: &mut Vec<u64>) {
         return;
     }
     let how = code | u64::from(walked.bridged) << 8 | u64::from(walked.space) << 32;
-    key.extend([generation, how, sample.kernel.len() as u64]);
+    let (mappings, generated) = generation;
+    key.extend([mappings, generated, how, sample.kernel.len() as u64]);
     key.extend(sample.kernel.iter().map(|addr| addr.0));
     key.extend(walked.frames.iter().map(|addr| addr.0));
 }
@@ -115,14 +118,17 @@ mod tests {
             binaries: vec![7],
         };
         let asked = sample(&[1], &[2, 3]);
-        assert!(recent.find(&asked, 5).is_none());
+        let five = Some((5, 0));
+        assert!(recent.find(&asked, five).is_none());
         recent.remember(meaning);
-        assert_eq!(recent.find(&asked, 5).expect("known").binaries, [7]);
-        assert!(recent.find(&asked, 6).is_none());
-        assert!(recent.find(&sample(&[1, 2], &[3]), 5).is_none());
-        assert!(recent.find(&sample(&[1], &[2]), 5).is_none());
+        assert_eq!(recent.find(&asked, five).expect("known").binaries, [7]);
+        assert!(recent.find(&asked, Some((6, 0))).is_none());
+        assert!(recent.find(&asked, Some((5, 1))).is_none());
+        assert!(recent.find(&asked, None).is_none());
+        assert!(recent.find(&sample(&[1, 2], &[3]), five).is_none());
+        assert!(recent.find(&sample(&[1], &[2]), five).is_none());
         let mut absent = asked;
         absent.user = UserStack::Absent;
-        assert!(recent.find(&absent, 5).is_none());
+        assert!(recent.find(&absent, five).is_none());
     }
 }

@@ -13,6 +13,7 @@ use crate::sys::bpf::RunStatistics;
 use crate::sys::perf::Trigger;
 use crate::sys::usage::monotonic_ns;
 use crate::target::binary::Binary;
+use crate::target::jit::GeneratedCode;
 use crate::target::process;
 
 use super::accounting::{Accountant, pids_now};
@@ -71,6 +72,7 @@ pub struct Progress {
 pub struct Recorded {
     pub tally: Tally,
     pub binaries: Vec<Arc<Binary>>,
+    pub generated: GeneratedCode,
     pub accountant: Accountant,
     pub stopped_by: StopReason,
     pub duration_ns: u64,
@@ -155,7 +157,10 @@ impl<'a> RecordingLoop<'a> {
         let left_running = left_running.collect();
         sampler.stop_ticks();
         self.read_rest(sampler)?;
+        let mut generated = std::mem::take(&mut self.interpreter.processes.generated);
+        generated.look_for_the_last_time();
         Ok(Recorded {
+            generated,
             left_running,
             processes_seen: self.interpreter.processes.pids_seen(),
             binaries: self.interpreter.processes.binaries.all().to_vec(),
@@ -216,6 +221,8 @@ impl<'a> RecordingLoop<'a> {
     }
 
     fn read_batch(&mut self, sampler: &mut dyn Sampler) -> Result<(), SamplingError> {
+        // What the maps of generated code say by now was there when the events of the batch before came.
+        self.interpreter.processes.generated.look();
         let mut batch = Vec::new();
         sampler.read(&mut batch)?;
         let mut order = std::mem::take(&mut self.order);
@@ -315,9 +322,13 @@ impl<'a> RecordingLoop<'a> {
                     self.new_pids.push(pid);
                 }
                 if self.filter.contains(pid) {
-                    self.interpreter
-                        .processes
-                        .forked(pid, tid, parent_pid, parent_tid);
+                    self.interpreter.processes.forked(
+                        pid,
+                        tid,
+                        parent_pid,
+                        parent_tid,
+                        timed.time_ns,
+                    );
                     self.tables.changed(pid);
                 }
             }
@@ -350,7 +361,7 @@ impl<'a> RecordingLoop<'a> {
         if !known && !self.filter.contains(sample.pid) {
             return;
         }
-        let (stack, end) = self.stack_of(sample);
+        let (stack, end) = self.stack_of(sample, time_ns);
         let thread = self.interpreter.thread_of(sample);
         let thread = self.tally.thread(thread);
         let slice = (time_ns.saturating_sub(self.begun_ns) / SLICE_NS) as u32;
@@ -359,8 +370,8 @@ impl<'a> RecordingLoop<'a> {
     }
 
     /// What the sample's stack is, and how it ended.
-    fn stack_of(&mut self, sample: &RawSample) -> (StackIx, StackEnd) {
-        let generation = self.interpreter.generation(sample.pid);
+    fn stack_of(&mut self, sample: &RawSample, time_ns: u64) -> (StackIx, StackEnd) {
+        let generation = self.interpreter.generation(sample.pid, time_ns);
         if let Some(meaning) = self.recent.find(sample, generation) {
             self.tables.seen(&meaning.binaries, None);
             return (meaning.stack, meaning.end);
@@ -371,7 +382,7 @@ impl<'a> RecordingLoop<'a> {
             missing_table,
         } = self
             .interpreter
-            .interpret(sample, |space| self.tables.walked_by(space));
+            .interpret(sample, time_ns, |space| self.tables.walked_by(space));
         if sample.user.is_warming() {
             self.tables.changed(sample.pid);
         }

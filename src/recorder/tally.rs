@@ -13,6 +13,8 @@ use crate::profile::{
 pub enum Code {
     /// A binary, by [`crate::target::binary::Binary::ix`].
     Binary(u32),
+    /// Generated code, by [`crate::target::jit::PlaceIx`].
+    Jit(u32),
     Kernel,
     /// User code where no mapping is known.
     Unmapped,

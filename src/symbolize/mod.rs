@@ -8,6 +8,7 @@
 mod debug_files;
 pub mod debuginfod;
 mod demangle;
+mod jit;
 mod kernel;
 mod known_roots;
 mod naming;
@@ -26,6 +27,7 @@ use crate::profile::{
 };
 use crate::recorder::{Code, RawFrame, Tally};
 use crate::target::binary::{Binary, Problem};
+use crate::target::jit::GeneratedCode;
 
 use naming::{Job, Workers};
 use options::SymbolOptions;
@@ -71,43 +73,48 @@ impl FoundFunction {
 pub fn name_into(
     builder: &mut ProfileBuilder,
     tally: Tally,
-    binaries: &[Arc<Binary>],
-    kernel: KernelNames,
+    places: &Places,
     options: &SymbolOptions,
 ) -> Vec<String> {
-    let mut namer = Namer::new(options, kernel);
-    namer.name(tally.frames(), binaries);
+    let mut namer = Namer::new(options);
+    namer.name(tally.frames(), places);
     let named: Vec<FrameIx> = tally
         .frames()
         .iter()
         .map(|frame| {
-            let mapping = mapping_of(frame, binaries, builder);
-            add_frame(frame, mapping, namer.found(frame), binaries, builder)
+            let mapping = mapping_of(frame, places.binaries, places.generated, builder);
+            add_frame(frame, mapping, namer.found(frame), places.binaries, builder)
         })
         .collect();
     tally.pour_into(builder, &named, known_roots::settle);
     namer.into_notes()
 }
 
+/// What raw frames point into.
+#[derive(Debug)]
+pub struct Places<'a> {
+    pub binaries: &'a [Arc<Binary>],
+    pub generated: &'a GeneratedCode,
+    pub kernel: KernelNames,
+}
+
 /// Looks up every distinct address once.
 #[derive(Debug)]
 struct Namer {
-    kernel: KernelNames,
     workers: Workers,
     found: HashMap<RawFrame, Found, RandomState>,
 }
 
 impl Namer {
-    fn new(options: &SymbolOptions, kernel: KernelNames) -> Namer {
+    fn new(options: &SymbolOptions) -> Namer {
         Namer {
-            kernel,
             workers: Workers::new(options),
             found: HashMap::default(),
         }
     }
 
     /// Names those of `frames` that are new.
-    fn name(&mut self, frames: &[RawFrame], binaries: &[Arc<Binary>]) {
+    fn name(&mut self, frames: &[RawFrame], places: &Places) {
         let mut by_code: HashMap<Code, Vec<ElfAddr>> = HashMap::new();
         for frame in frames
             .iter()
@@ -119,12 +126,16 @@ impl Namer {
         for (code, addrs) in by_code {
             match code {
                 Code::Kernel => {
-                    let found = self.kernel.look_up(&addrs);
+                    let found = places.kernel.look_up(&addrs);
                     self.keep(code, addrs, found);
                 }
                 Code::Unmapped => self.keep_nothing(code, addrs, Unresolved::NoMapping),
+                Code::Jit(place) => {
+                    let found = jit::look_up(places.generated, place, &addrs);
+                    self.keep(code, addrs, found);
+                }
                 Code::Binary(ix) => {
-                    let binary = &binaries[ix as usize];
+                    let binary = &places.binaries[ix as usize];
                     match why_not(binary) {
                         Some(reason) => self.keep_nothing(code, addrs, reason),
                         None => jobs.push(Job { binary, addrs }),
@@ -171,6 +182,7 @@ fn why_not(binary: &Binary) -> Option<Unresolved> {
 fn mapping_of(
     frame: &RawFrame,
     binaries: &[Arc<Binary>],
+    generated: &GeneratedCode,
     builder: &mut ProfileBuilder,
 ) -> Option<MappingIx> {
     let mapping = match frame.code {
@@ -183,6 +195,7 @@ fn mapping_of(
             end: ElfAddr(u64::MAX),
             file_offset: FileOffset(0),
         },
+        Code::Jit(place) => jit::mapping(generated, place, frame.addr),
         Code::Binary(ix) => {
             let binary = &binaries[ix as usize];
             let segment = binary.segment_of(frame.addr);
@@ -252,6 +265,7 @@ fn address_name(raw: &RawFrame, binaries: &[Arc<Binary>]) -> String {
     match raw.code {
         Code::Kernel => format!("[kernel]+{addr:#x}"),
         Code::Unmapped => format!("[unmapped]+{addr:#x}"),
+        Code::Jit(_) => format!("[anon]+{addr:#x}"),
         Code::Binary(ix) => {
             let path = &binaries[ix as usize].path;
             let file_name = path.rsplit('/').next().unwrap_or(path);

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::profile::{BuildId, MappingKind};
 
 use super::binary::{Binary, Problem};
+use super::jit;
 use super::mappings::Region;
 use super::open;
 use super::root::{Root, Roots};
@@ -156,7 +157,13 @@ impl Binaries {
         }
         let ix = self.all.len() as u32;
         let path = region.path.clone();
-        let mut binary = Binary::read(ix, MappingKind::File, path, file, region.build_id);
+        let mut binary = if jit::is_dump(&path, &file) {
+            Binary::generated(ix, path, Some(file))
+        } else if is_memory(&path) && !is_elf(&file) {
+            Binary::generated(ix, path, None)
+        } else {
+            Binary::read(ix, MappingKind::File, path, file, region.build_id)
+        };
         binary.root = root;
         let binary = Arc::new(binary);
         self.all.push(binary.clone());
@@ -195,6 +202,19 @@ impl Binaries {
 /// Names the kernel gives to executable memory without a file.
 fn is_anonymous(path: &str) -> bool {
     path.is_empty() || path.starts_with("//anon") || path.starts_with('[')
+}
+
+/// Files that are memory: a runtime that may not write what it executes maps its code twice, through one of them.
+fn is_memory(path: &str) -> bool {
+    ["/memfd:", "/dev/zero", "/dev/shm/", "/SYSV"]
+        .iter()
+        .any(|prefix| path.starts_with(prefix))
+}
+
+fn is_elf(file: &File) -> bool {
+    use std::os::unix::fs::FileExt;
+    let mut magic = [0; 4];
+    file.read_exact_at(&mut magic, 0).is_ok() && magic == object::elf::ELFMAG
 }
 
 /// The kernel maps the same code into every 64-bit process, so our own copy serves for all.

@@ -105,6 +105,14 @@ impl Binary {
         Binary::unknown(ix, MappingKind::Anonymous, "[anon]".into(), None, None)
     }
 
+    /// A file that is no program: generated code, or what tells of it, which is then kept open.
+    pub fn generated(ix: u32, path: String, file: Option<File>) -> Binary {
+        Binary {
+            file,
+            ..Binary::unknown(ix, MappingKind::Anonymous, path, None, None)
+        }
+    }
+
     /// A file of which only the name is known.
     pub fn unknown(
         ix: u32,

@@ -47,6 +47,11 @@ impl Region {
             build_id: None,
         })
     }
+
+    /// Whether the process itself can have put code there: the kernel's own pages look like memory without a file.
+    pub fn may_be_generated(&self) -> bool {
+        !matches!(self.path.as_str(), "[vsyscall]" | "[uprobes]")
+    }
 }
 
 fn hex(text: &str) -> Option<u64> {

@@ -70,6 +70,16 @@ impl Stat {
     }
 }
 
+/// When the process began, in ticks of 10 ms since the machine was started.
+pub fn start_ticks(pid: u32) -> Option<u64> {
+    /// Field 22, counted from the state, which is field 3.
+    const START: usize = 19;
+    let bytes = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let (_, tail) = text.rsplit_once(')')?;
+    tail.split_ascii_whitespace().nth(START)?.parse().ok()
+}
+
 /// Whether the process exists and has not ended.
 pub fn is_alive(pid: u32) -> bool {
     Stat::of(pid).is_ok_and(|stat| !stat.has_ended())

@@ -7,7 +7,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
+use crate::profile::MappingKind;
+
 use super::binaries::Binaries;
+use super::jit::{GeneratedCode, SpaceIx};
 use super::mappings::{MappedRegion, Mappings, Region};
 use super::process;
 
@@ -19,6 +22,8 @@ const MAX_ENDED: usize = 1024;
 pub struct Process {
     pub mappings: Rc<Mappings>,
     pub is_kernel_thread: bool,
+    /// Where its generated code is known, if it has any.
+    pub jit: Option<SpaceIx>,
     /// Of all threads, also of those that have ended: their last ticks may still be on the way.
     names: HashMap<u32, String>,
     alive: HashSet<u32>,
@@ -43,6 +48,7 @@ pub struct Processes {
     /// Ended, oldest first.
     ended: VecDeque<u32>,
     pub binaries: Binaries,
+    pub generated: GeneratedCode,
     /// Ever seen, for the report.
     pids_seen: BTreeSet<u32>,
 }
@@ -78,7 +84,7 @@ impl Processes {
             .lines()
             .filter_map(Region::parse)
         {
-            self.map_into(&mut mappings, pid, &region);
+            self.map_into(&mut mappings, &mut process.jit, pid, &region);
         }
         process.mappings = Rc::new(mappings);
         self.pids_seen.insert(pid);
@@ -91,19 +97,30 @@ impl Processes {
             // The record was written before `/proc` was read or for a process never announced: `/proc` knows more.
             self.read(pid);
         }
-        let mut mappings = self
-            .by_pid
-            .get(&pid)
-            .map(|p| p.mappings.clone())
+        let known = self.by_pid.get(&pid);
+        let (mut mappings, mut jit) = known
+            .map(|p| (p.mappings.clone(), p.jit))
             .unwrap_or_default();
-        self.map_into(Rc::make_mut(&mut mappings), pid, region);
+        self.map_into(Rc::make_mut(&mut mappings), &mut jit, pid, region);
         if let Some(process) = self.by_pid.get_mut(&pid) {
-            process.mappings = mappings;
+            (process.mappings, process.jit) = (mappings, jit);
         }
     }
 
-    fn map_into(&mut self, mappings: &mut Mappings, pid: u32, region: &Region) {
+    fn map_into(
+        &mut self,
+        mappings: &mut Mappings,
+        jit: &mut Option<SpaceIx>,
+        pid: u32,
+        region: &Region,
+    ) {
         let binary = self.binaries.of_region(pid, region);
+        if binary.kind == MappingKind::Anonymous && region.may_be_generated() {
+            *jit = jit.or_else(|| self.generated.begin(pid));
+            if let (Some(space), Some(dump)) = (*jit, &binary.file) {
+                self.generated.follow_dump(space, &binary.path, dump);
+            }
+        }
         mappings.insert(MappedRegion {
             start: region.start,
             end: region.end,
@@ -116,6 +133,9 @@ impl Processes {
     pub fn named(&mut self, pid: u32, tid: u32, name: String, exec: bool) {
         let process = self.by_pid.entry(pid).or_default();
         if exec {
+            if let Some(space) = process.jit {
+                self.generated.end(space);
+            }
             *process = Process::default();
         }
         process.add_thread(tid, name);
@@ -123,7 +143,7 @@ impl Processes {
     }
 
     /// A thread or a process was created; it begins with its parent's name and, as a process, its mappings.
-    pub fn forked(&mut self, pid: u32, tid: u32, parent_pid: u32, parent_tid: u32) {
+    pub fn forked(&mut self, pid: u32, tid: u32, parent_pid: u32, parent_tid: u32, time_ns: u64) {
         let parent = self.by_pid.get(&parent_pid);
         let name = parent
             .and_then(|p| p.thread_name(parent_tid))
@@ -134,10 +154,13 @@ impl Processes {
                 return; // Not known yet; read from `/proc` when a tick hits it.
             };
             let mappings = parent.mappings.clone();
+            let parent_code = parent.jit;
+            let jit = parent_code.and_then(|code| self.generated.fork(code, pid, time_ns));
             self.by_pid.insert(
                 pid,
                 Process {
                     mappings,
+                    jit,
                     ..Process::default()
                 },
             );
@@ -156,6 +179,9 @@ impl Processes {
         };
         let gone = process.alive.remove(&tid) && process.alive.is_empty();
         if gone {
+            if let Some(space) = process.jit {
+                self.generated.end(space);
+            }
             self.ended.push_back(pid);
             self.forget_ended();
         }
@@ -188,7 +214,7 @@ mod tests {
         let own = std::process::id();
         let mut processes = Processes::default();
         processes.read(own);
-        processes.forked(900_001, 900_001, own, own);
+        processes.forked(900_001, 900_001, own, own, 0);
         let generation = |p: &Processes, pid| p.get(pid).expect("known").mappings.generation();
         assert_eq!(generation(&processes, 900_001), generation(&processes, own));
         processes.named(900_001, 900_001, "next".into(), true);
@@ -207,7 +233,7 @@ mod tests {
             Some("next")
         );
         for pid in 1_000_000..1_000_000 + MAX_ENDED as u32 {
-            processes.forked(pid, pid, own, own);
+            processes.forked(pid, pid, own, own, 0);
             assert!(processes.exited(pid, pid));
         }
         assert!(processes.get(900_001).is_none());

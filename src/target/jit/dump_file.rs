@@ -1,0 +1,300 @@
+//! A jitdump file that a process writes: followed while it grows.
+//!
+//! In: the file, which the process has mapped executable so that profilers find it. Out: pieces of code with lines and
+//! times in its [`CodeTable`]. Code is skipped, not read. A record that is not there yet to its end is awaited.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use super::dump_record::{self, FILE_HEADER_BYTES, FileHeader, RECORD_HEADER_BYTES, Record};
+use super::growing::{GrowingFile, Look, Written};
+use super::map_file::Refusal;
+use super::table::{Budget, CodeTable, Full, NewPiece};
+
+/// Read at one look, so that sampling goes on meanwhile.
+const MAX_BYTES_AT_ONCE: u64 = 2 << 20;
+
+/// Longest name looked for.
+const MAX_NAME_BYTES: usize = 4096;
+
+/// Longest table of lines of one function: at some 30 bytes a row, 30,000 rows.
+const MAX_DEBUG_BYTES: usize = 1 << 20;
+
+/// Read at one go; records of loaded code without their code mostly fit.
+const CHUNK_BYTES: usize = 16 << 10;
+
+/// The only processor there is code for so far. Source: `elf.h`, EM_X86_64.
+const MACHINE: u16 = 62;
+
+/// One past the last address user code can have.
+const USER_END: u64 = 1 << 56;
+
+#[derive(Debug)]
+pub struct DumpFile {
+    file: GrowingFile,
+    header: Option<FileHeader>,
+    pub refusal: Option<Refusal>,
+    over: bool,
+    /// Of the code that is loaded next: where that begins, and its lines.
+    lines: Option<(u64, Vec<u8>)>,
+}
+
+/// Whether a mapped file is a jitdump, by its name and content. Source: perf looks for the name `jit-PID.dump`.
+pub fn is_dump(path: &str, file: &File) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let mut head = [0; 4];
+    name.starts_with("jit-")
+        && name.ends_with(".dump")
+        && file.read_exact_at(&mut head, 0).is_ok()
+        && dump_record::has_magic(&head)
+}
+
+impl DumpFile {
+    pub fn new(file: File) -> DumpFile {
+        DumpFile {
+            file: GrowingFile::new(file, 0),
+            header: None,
+            refusal: None,
+            over: false,
+            lines: None,
+        }
+    }
+
+    /// Reads what is new. Answers until when (monotonic) the news were written, if there are any.
+    pub fn poll(&mut self, source: u32, table: &mut CodeTable, budget: &mut Budget) -> Option<u64> {
+        if self.over {
+            return None;
+        }
+        let written = match self.file.look() {
+            Look::Nothing => return None,
+            Look::More(written) => written,
+            Look::Anew(written) => {
+                (self.header, self.lines) = (None, None);
+                written
+            }
+        };
+        let before = table.len();
+        match self.read(source, written, table, budget) {
+            Ok(()) => {}
+            Err(refusal) => {
+                self.refusal = Some(refusal);
+                self.over = true;
+            }
+        }
+        (table.len() > before).then_some(written.by_ns)
+    }
+
+    fn read(
+        &mut self,
+        source: u32,
+        written: Written,
+        table: &mut CodeTable,
+        budget: &mut Budget,
+    ) -> Result<(), Refusal> {
+        let mut left = MAX_BYTES_AT_ONCE;
+        let mut buffer = Vec::new();
+        if self.header.is_none() && !self.read_header()? {
+            return Ok(());
+        }
+        while left > 0 {
+            let Some(count) = self.read_record(&mut buffer, source, written, table, budget)? else {
+                self.file.wait_for_more();
+                break;
+            };
+            left = left.saturating_sub(count);
+            budget.read_bytes = budget
+                .read_bytes
+                .checked_sub(count)
+                .ok_or(Refusal::TooLarge)?;
+            if self.over {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers whether it is there yet.
+    fn read_header(&mut self) -> Result<bool, Refusal> {
+        let mut head = [0; FILE_HEADER_BYTES];
+        if self.file.read_at(&mut head, 0) < head.len() {
+            self.file.wait_for_more();
+            return Ok(false);
+        }
+        let header = dump_record::file_header(&head, MACHINE).ok_or(Refusal::Malformed)?;
+        self.header = Some(header);
+        self.file.skip_to(header.bytes);
+        Ok(true)
+    }
+
+    /// One record. Answers how much was read for it; `None` where it is not there to its end yet.
+    fn read_record(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        source: u32,
+        written: Written,
+        table: &mut CodeTable,
+        budget: &mut Budget,
+    ) -> Result<Option<u64>, Refusal> {
+        let at = self.file.offset();
+        buffer.resize(CHUNK_BYTES, 0);
+        let mut count = self.file.read_at(buffer, at);
+        if count < RECORD_HEADER_BYTES {
+            return Ok(None);
+        }
+        let header = dump_record::record_header(buffer).ok_or(Refusal::Malformed)?;
+        let end = at.checked_add(header.bytes).ok_or(Refusal::Malformed)?;
+        if end > self.file.len() {
+            return Ok(None);
+        }
+        let needed = header.telling_bytes(MAX_NAME_BYTES, MAX_DEBUG_BYTES);
+        if needed > count {
+            buffer.resize(needed, 0);
+            count = self.file.read_at(buffer, at);
+        }
+        let bytes = &buffer[..count.min(needed)];
+        let since_ns = match self.header {
+            Some(FileHeader {
+                monotonic: true, ..
+            }) => header.time_ns,
+            _ => written.by_ns,
+        };
+        let record = dump_record::record(&header, bytes).ok_or(Refusal::Malformed)?;
+        self.take(record, bytes, since_ns, source, table, budget)
+            .map_err(|Full| Refusal::TooLarge)?;
+        self.file.skip_to(end);
+        Ok(Some(bytes.len() as u64))
+    }
+
+    fn take(
+        &mut self,
+        record: Record,
+        bytes: &[u8],
+        since_ns: u64,
+        source: u32,
+        table: &mut CodeTable,
+        budget: &mut Budget,
+    ) -> Result<(), Full> {
+        let is_possible =
+            |start: u64, size| size > 0 && start.checked_add(size).is_some_and(|e| e <= USER_END);
+        match record {
+            Record::Load { start, size, name } if is_possible(start, size) => {
+                let kept = self.lines.take().filter(|(of, _)| *of == start);
+                let lines = kept.as_ref().map(|(_, bytes)| bytes.as_slice());
+                let piece = NewPiece {
+                    start,
+                    size,
+                    name,
+                    since_ns,
+                    lines: &lines.map(lines_of).unwrap_or_default(),
+                    source,
+                };
+                table.add(&piece, budget)
+            }
+            Record::Move { from, to, size } if is_possible(to, size) => {
+                let Some(name) = table.name_at(from) else {
+                    return Ok(());
+                };
+                let piece = NewPiece {
+                    start: to,
+                    size,
+                    name: &name,
+                    since_ns,
+                    lines: &[],
+                    source,
+                };
+                table.add(&piece, budget)
+            }
+            Record::DebugInfo { start, .. } => {
+                self.lines = Some((start, bytes.to_vec()));
+                Ok(())
+            }
+            Record::Close => {
+                self.over = true;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The lines in a record that was kept.
+fn lines_of(bytes: &[u8]) -> Vec<(u64, u32, &[u8])> {
+    let header = dump_record::record_header(bytes);
+    match header.and_then(|header| dump_record::record(&header, bytes)) {
+        Some(Record::DebugInfo { lines, .. }) => lines,
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dump_record::tests::{debug_info, header, load, made, moved};
+    use super::*;
+    use std::io::Write;
+
+    /// Everything at once; then the same, growing by some bytes at a time.
+    fn read(bytes: &[u8], step: usize) -> (CodeTable, DumpFile) {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("jit-1.dump");
+        let mut writer = File::create(&path).expect("made");
+        let mut dump = DumpFile::new(File::open(&path).expect("opened"));
+        let (mut table, mut budget) = (CodeTable::default(), Budget::default());
+        for part in bytes.chunks(step) {
+            writer.write_all(part).expect("written");
+            dump.poll(0, &mut table, &mut budget);
+        }
+        (table, dump)
+    }
+
+    fn known(table: &CodeTable, addr: u64, at_ns: u64) -> Option<(String, String, u32)> {
+        let piece = table.find(addr, at_ns).then?;
+        let known = table.known(piece, addr);
+        Some((known.name, known.file, known.line))
+    }
+
+    #[test]
+    fn code_is_known_from_the_time_of_its_record_however_the_file_grows() {
+        let mut bytes = header(62, 0);
+        bytes.extend(debug_info(
+            0x1000,
+            2,
+            &[(0x1000, 3, b"a.js"), (0x1008, 4, b"\xff")],
+        ));
+        bytes.extend(load(100, 0x1000, 0x10, "first"));
+        bytes.extend(load(100, 0x5000, 0x9000, "large"));
+        bytes.extend(made(4, 0, &[0; 40])); // unwinding information
+        bytes.extend(load(200, 0x1000, 0x10, "second"));
+        bytes.extend(moved(300, 0x5000, 0x20000, 0x9000));
+        let mut with_end = bytes.clone();
+        with_end.extend(made(3, 0, &[]));
+        with_end.extend(load(1, 0x1000, 0x10, "after the end"));
+        for (bytes, step) in [(&bytes, 1 << 20), (&bytes, 7), (&with_end, 1 << 20)] {
+            let (table, dump) = read(bytes, step);
+            assert_eq!(dump.refusal, None);
+            let at = |addr, at_ns| known(&table, addr, at_ns);
+            assert_eq!(at(0x1009, 150), Some(("first".into(), "a.js".into(), 4)));
+            assert_eq!(at(0x1009, 250), Some(("second".into(), String::new(), 0)));
+            assert_eq!(at(0x1009, 50), None);
+            assert_eq!(at(0x20001, 250), None);
+            assert_eq!(at(0x20001, 300), Some(("large".into(), String::new(), 0)));
+        }
+    }
+
+    #[test]
+    fn damage_ends_the_reading_and_keeps_what_was_read() {
+        let mut bytes = header(62, 0);
+        bytes.extend(load(100, 0x1000, 0x10, "good"));
+        bytes.extend([0; 64]);
+        let (table, dump) = read(&bytes, 1 << 20);
+        assert_eq!(dump.refusal, Some(Refusal::Malformed));
+        assert!(known(&table, 0x1000, 100).is_some());
+        let (_, dump) = read(&header(183, 0), 1 << 20);
+        assert_eq!(dump.refusal, Some(Refusal::Malformed));
+        let mut endless = header(62, 0);
+        endless.extend(0u32.to_ne_bytes());
+        endless.extend(u32::MAX.to_ne_bytes());
+        endless.extend([0; 64]);
+        let (table, dump) = read(&endless, 1 << 20);
+        assert_eq!((table.len(), dump.refusal), (0, None), "awaited");
+    }
+}

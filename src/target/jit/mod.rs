@@ -1,0 +1,363 @@
+//! Code that processes generate while they run: whose it is, what they say of it, and from when on.
+//!
+//! In: first sights of executable memory that is no file, forks and ends, in order of time; and a look at the maps
+//! before each batch of events. Out: for an address at a moment, a [`PlaceIx`], which keeps its meaning; and at the end,
+//! names.
+//!
+//! Two sources: perf maps (`map_file`) and jitdumps (`dump_file`). Each address space since its last `exec` has a
+//! [`Space`] of its own. A forked child begins with what its parent had said by then, since it has the parent's memory,
+//! and goes on with a map of its own. Addresses are used again, so what was found for a tick is what stood there then
+//! (`table`). A process without generated code has no space and costs nothing.
+
+mod dump_file;
+mod dump_record;
+mod growing;
+mod map_file;
+mod owner;
+mod perf_map;
+mod table;
+
+use std::fs::File;
+
+use crate::profile::{RuntimeAddr, Unresolved};
+use crate::sys::usage::monotonic_ns;
+
+use dump_file::DumpFile;
+use map_file::MapFile;
+use owner::Owner;
+use table::{Budget, CodeTable};
+
+pub use dump_file::is_dump;
+pub use map_file::Refusal;
+pub use table::Known;
+
+/// More processes than this have no map read: each keeps up to three files open.
+const MAX_SPACES: usize = 4096;
+
+/// Jitdumps of one process.
+const MAX_DUMPS: usize = 4;
+
+/// Shortest time between two looks at the maps.
+const LOOK_NS: u64 = 10_000_000;
+
+/// Spaces looked at in one go; the others have their turn next.
+const MAX_LOOKS: usize = 128;
+
+/// A map that is not there is looked for after this time, then ever more rarely.
+const FIRST_SEARCH_NS: u64 = 20_000_000;
+const LAST_SEARCH_NS: u64 = 1_000_000_000;
+
+/// Looks at the end: enough for the largest file.
+const MAX_LAST_LOOKS: usize = 1024;
+
+/// Forks of forks whose ancestors are asked.
+const MAX_ANCESTORS: usize = 16;
+
+/// Position of a process's address space, since its last `exec`, in [`GeneratedCode`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SpaceIx(u32);
+
+/// A piece of generated code, or what is not known yet at a moment.
+pub type PlaceIx = u32;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// A piece in a space's table.
+    Piece { space: SpaceIx, piece: u32 },
+    /// Nothing was known at that time.
+    Unknown { space: SpaceIx, at_ns: u64 },
+}
+
+/// One process's generated code.
+#[derive(Debug)]
+struct Space {
+    pid: u32,
+    /// Whose memory it began with, and when.
+    parent: Option<(SpaceIx, u64)>,
+    /// `None` when the process was gone at first sight, and after its end.
+    owner: Option<Owner>,
+    map: MapFile,
+    /// Path as the process sees it. The number of a source is its position here; the perf map's comes first.
+    sources: Vec<String>,
+    dumps: Vec<DumpFile>,
+    table: CodeTable,
+    /// Place of each piece of the table; [`NO_PLACE`] for those without.
+    places: Vec<PlaceIx>,
+    /// Changes with every news.
+    version: u32,
+    news_until_ns: u64,
+    unknown: Option<(u32, PlaceIx)>,
+    search_at_ns: u64,
+    search_every_ns: u64,
+}
+
+const NO_PLACE: PlaceIx = u32::MAX;
+
+impl Space {
+    /// Reads what is new.
+    fn look(&mut self, now_ns: u64, budget: &mut Budget) {
+        let Some(owner) = &self.owner else { return };
+        let mut news = None;
+        if self.map.is_open() || (now_ns >= self.search_at_ns && !self.map.is_over()) {
+            self.search_every_ns = (self.search_every_ns * 2).min(LAST_SEARCH_NS);
+            self.search_at_ns = now_ns + self.search_every_ns;
+            news = self.map.poll(owner, 0, &mut self.table, budget);
+        }
+        for (ix, dump) in self.dumps.iter_mut().enumerate() {
+            news = news.max(dump.poll(1 + ix as u32, &mut self.table, budget));
+        }
+        if let Some(until_ns) = news {
+            self.version += 1;
+            self.news_until_ns = self.news_until_ns.max(until_ns);
+        }
+    }
+
+    /// Reads all that is there.
+    fn look_for_the_last_time(&mut self, budget: &mut Budget) {
+        for _ in 0..MAX_LAST_LOOKS {
+            let before = (self.version, self.table.len());
+            self.search_at_ns = 0;
+            self.look(monotonic_ns(), budget);
+            if before == (self.version, self.table.len()) {
+                break;
+            }
+        }
+    }
+
+    fn has_source(&self) -> bool {
+        self.map.found || !self.dumps.is_empty()
+    }
+
+    fn refusals(&self) -> impl Iterator<Item = (&str, &Refusal)> {
+        let map = self.map.refusal.iter();
+        let dumps = self.dumps.iter().map(|dump| dump.refusal.as_ref());
+        let all = map.map(Some).chain(dumps);
+        let path = |ix: usize| self.sources.get(ix).map_or("", String::as_str);
+        let map_first = usize::from(self.map.refusal.is_none());
+        all.enumerate()
+            .filter_map(move |(ix, refusal)| Some((path(ix + map_first), refusal?)))
+    }
+}
+
+/// The generated code of all processes of a recording.
+#[derive(Debug, Default)]
+pub struct GeneratedCode {
+    spaces: Vec<Space>,
+    /// Those that may bring news, in the order in which they have their turn.
+    followed: std::collections::VecDeque<SpaceIx>,
+    places: Vec<Place>,
+    budget: Budget,
+    looked_ns: u64,
+    /// Processes beyond [`MAX_SPACES`].
+    pub not_followed: u64,
+}
+
+impl GeneratedCode {
+    /// A process has executable memory that is no file's.
+    pub fn begin(&mut self, pid: u32) -> Option<SpaceIx> {
+        self.add(pid, None)
+    }
+
+    /// A process with generated code was forked.
+    pub fn fork(&mut self, parent: SpaceIx, pid: u32, at_ns: u64) -> Option<SpaceIx> {
+        self.add(pid, Some((parent, at_ns)))
+    }
+
+    fn add(&mut self, pid: u32, parent: Option<(SpaceIx, u64)>) -> Option<SpaceIx> {
+        if self.spaces.len() >= MAX_SPACES {
+            self.not_followed += 1;
+            return None;
+        }
+        let ix = SpaceIx(self.spaces.len() as u32);
+        let owner = Owner::of(pid);
+        self.spaces.push(Space {
+            pid,
+            parent,
+            sources: vec![owner.as_ref().map_or_else(String::new, map_file::path_of)],
+            owner,
+            map: MapFile::default(),
+            dumps: Vec::new(),
+            table: CodeTable::default(),
+            places: Vec::new(),
+            version: 0,
+            news_until_ns: 0,
+            unknown: None,
+            search_at_ns: 0,
+            search_every_ns: FIRST_SEARCH_NS,
+        });
+        self.followed.push_back(ix);
+        Some(ix)
+    }
+
+    /// The process has mapped a jitdump. What its parent had mapped is the parent's.
+    pub fn follow_dump(&mut self, space: SpaceIx, path: &str, file: &File) {
+        let space = &mut self.spaces[space.0 as usize];
+        if space.dumps.len() >= MAX_DUMPS || space.sources.iter().any(|known| known == path) {
+            return;
+        }
+        if let Ok(file) = file.try_clone() {
+            space.sources.push(path.to_owned());
+            space.dumps.push(DumpFile::new(file));
+        }
+    }
+
+    /// The process has ended, or become another program.
+    pub fn end(&mut self, space: SpaceIx) {
+        self.followed.retain(|followed| *followed != space);
+        let space = &mut self.spaces[space.0 as usize];
+        space.look_for_the_last_time(&mut self.budget);
+        space.owner = None;
+    }
+
+    /// Looks for news, unless it has just been done.
+    pub fn look(&mut self) {
+        if self.followed.is_empty() {
+            return;
+        }
+        let now_ns = monotonic_ns();
+        if now_ns < self.looked_ns + LOOK_NS {
+            return;
+        }
+        self.looked_ns = now_ns;
+        for _ in 0..self.followed.len().min(MAX_LOOKS) {
+            self.followed.rotate_left(1);
+            if let Some(ix) = self.followed.back() {
+                self.spaces[ix.0 as usize].look(now_ns, &mut self.budget);
+            }
+        }
+    }
+
+    /// Reads all that is there: the recording ends.
+    pub fn look_for_the_last_time(&mut self) {
+        for ix in std::mem::take(&mut self.followed) {
+            self.spaces[ix.0 as usize].look_for_the_last_time(&mut self.budget);
+        }
+    }
+
+    /// A number that stays the same as long as addresses of a process mean the same at that time and later; `None` where
+    /// that depends on the very moment.
+    pub fn state(&self, space: SpaceIx, at_ns: u64) -> Option<u64> {
+        let found = &self.spaces[space.0 as usize];
+        let state = u64::from(space.0 + 1) << 32 | u64::from(found.version);
+        (at_ns >= found.news_until_ns).then_some(state)
+    }
+
+    /// What stood at an address then.
+    pub fn place(&mut self, space: SpaceIx, addr: RuntimeAddr, at_ns: u64) -> PlaceIx {
+        if let Some((of, piece)) = self.find(space, addr, at_ns) {
+            return self.place_of_piece(of, piece);
+        }
+        let next = self.places.len() as PlaceIx;
+        let found = &mut self.spaces[space.0 as usize];
+        match found.unknown {
+            Some((version, place)) if version == found.version => place,
+            _ => {
+                found.unknown = Some((found.version, next));
+                self.places.push(Place::Unknown { space, at_ns });
+                next
+            }
+        }
+    }
+
+    fn place_of_piece(&mut self, space: SpaceIx, piece: u32) -> PlaceIx {
+        let next = self.places.len() as PlaceIx;
+        let places = &mut self.spaces[space.0 as usize].places;
+        if places.len() <= piece as usize {
+            places.resize(piece as usize + 1, NO_PLACE);
+        }
+        let place = &mut places[piece as usize];
+        if *place == NO_PLACE {
+            *place = next;
+            self.places.push(Place::Piece { space, piece });
+        }
+        *place
+    }
+
+    /// The piece at an address: of the process itself, else of the process it was forked from; of a later time where
+    /// neither had said anything by then.
+    fn find(&self, space: SpaceIx, addr: RuntimeAddr, at_ns: u64) -> Option<(SpaceIx, u32)> {
+        let mut later = None;
+        let (mut ix, mut at_ns) = (space, at_ns);
+        for _ in 0..MAX_ANCESTORS {
+            let space = &self.spaces[ix.0 as usize];
+            let found = space.table.find(addr.0, at_ns);
+            if let Some(piece) = found.then {
+                return Some((ix, piece));
+            }
+            later = later.or(found.later.map(|piece| (ix, piece)));
+            let Some((parent, forked_ns)) = space.parent else {
+                break;
+            };
+            (ix, at_ns) = (parent, at_ns.min(forked_ns));
+        }
+        later
+    }
+
+    /// What is known by now of an address in a place; else why it is not.
+    pub fn look_up(&self, place: PlaceIx, addr: u64) -> Result<Known, Unresolved> {
+        let (space, piece) = match self.places.get(place as usize) {
+            Some(Place::Piece { space, piece }) => (*space, Some(*piece)),
+            Some(Place::Unknown { space, at_ns }) => {
+                match self.find(*space, RuntimeAddr(addr), *at_ns) {
+                    Some((space, piece)) => (space, Some(piece)),
+                    None => (*space, None),
+                }
+            }
+            None => return Err(Unresolved::Jit),
+        };
+        match piece {
+            Some(piece) => Ok(self.spaces[space.0 as usize].table.known(piece, addr)),
+            None => Err(self.why_unknown(space)),
+        }
+    }
+
+    fn why_unknown(&self, space: SpaceIx) -> Unresolved {
+        let line = self.line_of(space);
+        if line.clone().any(|space| space.refusals().next().is_some()) {
+            Unresolved::JitMapRefused
+        } else if line.clone().any(Space::has_source) {
+            Unresolved::NotInJitMap
+        } else {
+            Unresolved::Jit
+        }
+    }
+
+    /// A space and those it was forked from.
+    fn line_of(&self, space: SpaceIx) -> impl Iterator<Item = &Space> + Clone {
+        let space = self.spaces.get(space.0 as usize);
+        let parent = |space: &&Space| self.spaces.get(space.parent?.0.0 as usize);
+        std::iter::successors(space, parent).take(MAX_ANCESTORS)
+    }
+
+    /// Path of the file that told of the code at an address, as the process sees it.
+    pub fn source(&self, place: PlaceIx, addr: u64) -> Option<&str> {
+        let (space, piece) = match self.places.get(place as usize)? {
+            Place::Piece { space, piece } => (*space, *piece),
+            Place::Unknown { space, at_ns } => self.find(*space, RuntimeAddr(addr), *at_ns)?,
+        };
+        let space = self.spaces.get(space.0 as usize)?;
+        let source = space.table.source(piece) as usize;
+        space.sources.get(source).map(String::as_str)
+    }
+
+    /// Maps that were not used, or not all of them: the process, the path as it sees it, and why.
+    pub fn refused(&self) -> impl Iterator<Item = (u32, &str, &Refusal)> {
+        let of = |space: &'_ Space| space.pid;
+        self.spaces.iter().flat_map(move |space| {
+            let pid = of(space);
+            space.refusals().map(move |(path, why)| (pid, path, why))
+        })
+    }
+
+    /// Lines of maps that are not understood: the process, the path as it sees it, and how many.
+    pub fn bad_lines(&self) -> impl Iterator<Item = (u32, &str, u64)> {
+        let bad = |space: &&Space| space.map.bad_lines > 0;
+        self.spaces
+            .iter()
+            .filter(bad)
+            .map(|space| (space.pid, space.sources[0].as_str(), space.map.bad_lines))
+    }
+}
+
+#[cfg(test)]
+mod tests;
