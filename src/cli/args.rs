@@ -33,6 +33,8 @@ pub(super) enum Command {
     Record(Box<RecordArgs>),
     /// Write reports again from recorded profiles, perfprof's own or another tool's
     Report(ReportArgs),
+    /// Name frames of a recorded profile that have no name or line yet, and write its reports
+    Symbolize(SymbolizeArgs),
     /// Say what can be measured here, and what is missing
     Doctor(DoctorArgs),
     /// Show what perfprof knows of a program, or of itself
@@ -182,6 +184,17 @@ pub(super) struct ReportArgs {
     /// Name of the report's section [default: as recorded, or the file's name]
     #[arg(long, value_name = "NAME")]
     pub service: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SymbolizeArgs {
+    /// Profile recorded by perfprof (.pb.gz)
+    #[arg(value_name = "PROFILE")]
+    pub profile: PathBuf,
+    #[command(flatten)]
+    pub symbols: SymbolArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, Args)]

@@ -15,6 +15,7 @@ mod report;
 mod show;
 mod status;
 mod stop;
+mod symbolize;
 mod symbols;
 mod watch;
 mod words;
@@ -45,6 +46,7 @@ pub fn main() -> Exit {
     let result = match cli.command {
         Command::Record(args) => record::run(*args, &log),
         Command::Report(args) => report::run(args, &log),
+        Command::Symbolize(args) => symbolize::run(args, &log),
         Command::Doctor(args) => doctor::run(args.json),
         Command::Show(args) => show::run(&args),
         Command::SymbolWorker(args) => worker::serve(args.memory_bytes)

@@ -18,7 +18,7 @@ use crate::analysis::Thresholds;
 use crate::profile::{Profile, ProfileBuilder, Recording, SelfCost};
 use crate::recorder::{Recorded, RecordingLoop, SLICE_NS, StopSignals};
 use crate::sampling::{SamplingPlan, Scope};
-use crate::symbolize::{KernelNames, Places, name_into};
+use crate::symbolize::{Aside, KernelNames, Places, name_into};
 use crate::sys::child::{HeldChild, RunningChild, kill_all, terminate};
 use crate::sys::usage::{OwnUsage, monotonic_ns, raise_open_files, unix_ns};
 use crate::target::capabilities::Capability;
@@ -41,6 +41,7 @@ pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
     let mut sampler = arm(&mut plan, &mut sampling, &host, log)?;
     let mut watch = Watch::new(&sampling, log);
     let mut child = None;
+    let aside = Aside::start(&plan.symbols);
     let recorded = RecordingLoop::new(&sampling, plan.duration, stop)
         .run(
             &mut *sampler,
@@ -49,7 +50,10 @@ pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
                 child = held.map(HeldChild::release).transpose()?;
                 Ok(())
             },
-            &mut |progress| watch.observe(progress),
+            &mut |progress| {
+                watch.observe(progress);
+                aside.name(&progress.new_frames, &progress.binaries);
+            },
         )
         .map_err(|error| words::run_failed(error, &host))?;
     let ended_ns = monotonic_ns();
@@ -78,7 +82,7 @@ pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
         return Err(words::no_samples(&recording, &accounting));
     }
     let mut builder = ProfileBuilder::default();
-    let notes = name_into(
+    let naming = name_into(
         &mut builder,
         tally,
         &Places {
@@ -86,13 +90,19 @@ pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
             generated: &generated,
             kernel: KernelNames::inspect(),
         },
+        aside,
         &plan.symbols,
     );
-    recording.warnings.extend(notes);
+    recording.warnings.extend(naming.notes);
+    log.detail(format!(
+        "naming used {:.3} s of CPU time and {:.1} MiB in workers",
+        naming.cost.cpu_ns as f64 / 1e9,
+        naming.cost.max_rss_bytes as f64 / f64::from(1 << 20)
+    ));
     let usage = OwnUsage::now();
     recording.self_cost = SelfCost {
-        cpu_ns: usage.cpu_ns,
-        max_rss_bytes: usage.max_rss_bytes,
+        cpu_ns: usage.cpu_ns + naming.cost.cpu_ns,
+        max_rss_bytes: usage.max_rss_bytes + naming.cost.max_rss_bytes,
         bpf_run_ns: bpf.map(|b| b.run_ns),
         bpf_runs: bpf.map(|b| b.runs),
         finish_ns: monotonic_ns() - ended_ns,

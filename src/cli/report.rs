@@ -34,7 +34,7 @@ pub(super) fn run(args: ReportArgs, log: &Log) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-fn read(path: &Path, service: Option<&str>) -> Result<Profile, Failure> {
+pub(super) fn read(path: &Path, service: Option<&str>) -> Result<Profile, Failure> {
     let mut profile = store::read(path).map_err(|error| Failure::new(Exit::BadInput, error))?;
     if let Some(service) = service {
         profile.recording.service = service.to_owned();

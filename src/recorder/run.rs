@@ -65,6 +65,9 @@ pub struct Progress {
     pub lost: u64,
     /// Processes that have joined the target since the last report.
     pub new_pids: Vec<u32>,
+    /// Frames that were seen first since the last report; and all binaries so far, where there are such frames.
+    pub new_frames: Vec<RawFrame>,
+    pub binaries: Vec<Arc<Binary>>,
 }
 
 /// Everything a recording brought, before names.
@@ -101,6 +104,8 @@ pub struct RecordingLoop<'a> {
     accountant: Accountant,
     begun_ns: u64,
     new_pids: Vec<u32>,
+    /// Frames the observer has heard of.
+    frames_told: usize,
     /// A target process that was alive when last looked at.
     last_alive: Option<u32>,
 }
@@ -126,6 +131,7 @@ impl<'a> RecordingLoop<'a> {
             accountant: Accountant::default(),
             begun_ns: 0,
             new_pids: Vec::new(),
+            frames_told: 0,
             last_alive: None,
         }
     }
@@ -249,7 +255,15 @@ impl<'a> RecordingLoop<'a> {
     }
 
     fn progress(&mut self, sampler: &dyn Sampler, now: u64) -> Progress {
+        let new_frames = self.tally.frames()[self.frames_told..].to_vec();
+        self.frames_told += new_frames.len();
+        let binaries = match new_frames.is_empty() {
+            true => Vec::new(),
+            false => self.interpreter.processes.binaries.all().to_vec(),
+        };
         Progress {
+            new_frames,
+            binaries,
             new_pids: std::mem::take(&mut self.new_pids),
             elapsed_ns: now - self.begun_ns,
             samples: self.tally.ticks(),

@@ -9,6 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::debuginfod::{Artifact, Config, Debuginfod};
+use super::options::SymbolOptions;
 use super::wire::{Candidate, Check, Wanted};
 use crate::profile::BuildId;
 use crate::sys::channel::MAX_FILES;
@@ -24,17 +26,23 @@ pub(super) struct SearchPath {
     /// Absolute.
     debug_dirs: Vec<PathBuf>,
     own_root: Option<Arc<Root>>,
+    /// Servers that may be asked for what is nowhere else.
+    debuginfod: Option<Debuginfod>,
 }
 
 /// A path in a root.
 type Place = (Arc<Root>, PathBuf);
 
 impl SearchPath {
-    pub fn new(debug_dirs: &[PathBuf]) -> SearchPath {
+    pub fn new(options: &SymbolOptions) -> SearchPath {
         let absolute = |dir: &PathBuf| std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
         SearchPath {
-            debug_dirs: debug_dirs.iter().map(absolute).collect(),
+            debug_dirs: options.debug_dirs.iter().map(absolute).collect(),
             own_root: Root::of(std::process::id()).ok().map(Arc::new),
+            debuginfod: options
+                .debuginfod
+                .as_ref()
+                .map(|servers| Debuginfod::new(Config::of(servers))),
         }
     }
 
@@ -68,7 +76,38 @@ impl SearchPath {
             } => self.split_unit(binary, beside, folder, name),
         };
         found.open(places, Check::ByContent);
+        match wanted {
+            Wanted::DebugInfo { build_id } => found.add(self.fetched(build_id, Check::BuildId)),
+            Wanted::Supplement { build_id, .. } if found.files.is_empty() => {
+                found.add(self.fetched(build_id, Check::ByContent));
+            }
+            _ => {}
+        }
         found.files
+    }
+
+    /// Debug information from a server.
+    fn fetched(&self, build_id: &str, check: Check) -> Option<(Candidate, File)> {
+        let build_id = BuildId::from_hex(build_id)?;
+        let servers = self.debuginfod.as_ref()?;
+        let file = servers.fetch(build_id, Artifact::DebugInfo).ok()?;
+        let path = format!("debuginfod:{build_id}");
+        Some((Candidate { path, check }, file))
+    }
+
+    /// What servers have sent and what they have not, in whole sentences.
+    pub fn notes(&self) -> Vec<String> {
+        let Some(servers) = &self.debuginfod else {
+            return Vec::new();
+        };
+        let fetched = servers.fetched();
+        let refused = fetched
+            .cache_refused
+            .map(|why| format!("The cache of debuginfod is not used: {why}."));
+        let failed = fetched.failed.values().map(|(count, first)| {
+            format!("debuginfod did not bring {count} files with debug information: {first}.")
+        });
+        refused.into_iter().chain(failed).collect()
     }
 
     /// The target's root and ours.
@@ -201,6 +240,10 @@ impl Found {
             known: own.into_iter().collect(),
             files: Vec::new(),
         }
+    }
+
+    fn add(&mut self, file: Option<(Candidate, File)>) {
+        self.files.extend(file);
     }
 
     fn open(&mut self, places: Vec<Place>, check: Check) {

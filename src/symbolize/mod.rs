@@ -5,34 +5,35 @@
 //! keeps its address and gets a reason; a wrong name is worse than none.
 #![forbid(unsafe_code)]
 
+mod aside;
 mod debug_files;
 pub mod debuginfod;
 mod demangle;
 mod jit;
 mod kernel;
 mod known_roots;
+mod namer;
 mod naming;
 pub mod options;
+pub mod repair;
 mod wire;
 pub mod worker;
 
-use std::collections::HashMap;
 use std::sync::Arc;
-
-use foldhash::quality::RandomState;
 
 use crate::profile::{
     ElfAddr, FileOffset, Frame, FrameIx, FrameKind, Function, Line, Mapping, MappingIx,
     MappingKind, ProfileBuilder, Unresolved,
 };
 use crate::recorder::{Code, RawFrame, Tally};
-use crate::target::binary::{Binary, Problem};
+use crate::target::binary::Binary;
 use crate::target::jit::GeneratedCode;
 
-use naming::{Job, Workers};
 use options::SymbolOptions;
 
+pub use aside::Aside;
 pub use kernel::KernelNames;
+pub use naming::Cost;
 
 /// The hidden command that makes this program a worker.
 pub const WORKER_COMMAND: &str = "symbol-worker";
@@ -69,25 +70,12 @@ impl FoundFunction {
     }
 }
 
-/// Names every frame of a tally and moves its ticks into `builder`. Answers what a person should know of it.
-pub fn name_into(
-    builder: &mut ProfileBuilder,
-    tally: Tally,
-    places: &Places,
-    options: &SymbolOptions,
-) -> Vec<String> {
-    let mut namer = Namer::new(options);
-    namer.name(tally.frames(), places);
-    let named: Vec<FrameIx> = tally
-        .frames()
-        .iter()
-        .map(|frame| {
-            let mapping = mapping_of(frame, places.binaries, places.generated, builder);
-            add_frame(frame, mapping, namer.found(frame), places.binaries, builder)
-        })
-        .collect();
-    tally.pour_into(builder, &named, known_roots::settle);
-    namer.into_notes()
+/// What naming brought besides names.
+#[derive(Clone, Debug, Default)]
+pub struct Naming {
+    /// What a person should know of it, in whole sentences.
+    pub notes: Vec<String>,
+    pub cost: Cost,
 }
 
 /// What raw frames point into.
@@ -98,84 +86,26 @@ pub struct Places<'a> {
     pub kernel: KernelNames,
 }
 
-/// Looks up every distinct address once.
-#[derive(Debug)]
-struct Namer {
-    workers: Workers,
-    found: HashMap<RawFrame, Found, RandomState>,
-}
-
-impl Namer {
-    fn new(options: &SymbolOptions) -> Namer {
-        Namer {
-            workers: Workers::new(options),
-            found: HashMap::default(),
-        }
-    }
-
-    /// Names those of `frames` that are new.
-    fn name(&mut self, frames: &[RawFrame], places: &Places) {
-        let mut by_code: HashMap<Code, Vec<ElfAddr>> = HashMap::new();
-        for frame in frames
-            .iter()
-            .filter(|frame| !self.found.contains_key(frame))
-        {
-            by_code.entry(frame.code).or_default().push(frame.addr);
-        }
-        let mut jobs = Vec::new();
-        for (code, addrs) in by_code {
-            match code {
-                Code::Kernel => {
-                    let found = places.kernel.look_up(&addrs);
-                    self.keep(code, addrs, found);
-                }
-                Code::Unmapped => self.keep_nothing(code, addrs, Unresolved::NoMapping),
-                Code::Jit(place) => {
-                    let found = jit::look_up(places.generated, place, &addrs);
-                    self.keep(code, addrs, found);
-                }
-                Code::Binary(ix) => {
-                    let binary = &places.binaries[ix as usize];
-                    match why_not(binary) {
-                        Some(reason) => self.keep_nothing(code, addrs, reason),
-                        None => jobs.push(Job { binary, addrs }),
-                    }
-                }
-            }
-        }
-        for done in self.workers.name(jobs) {
-            self.keep(Code::Binary(done.binary), done.addrs, done.found);
-        }
-    }
-
-    fn keep(&mut self, code: Code, addrs: Vec<ElfAddr>, found: Vec<Found>) {
-        let frames = addrs.into_iter().map(|addr| RawFrame { code, addr });
-        self.found.extend(frames.zip(found));
-    }
-
-    fn keep_nothing(&mut self, code: Code, addrs: Vec<ElfAddr>, reason: Unresolved) {
-        let found = vec![Found::Nothing(reason); addrs.len()];
-        self.keep(code, addrs, found);
-    }
-
-    fn found(&self, frame: &RawFrame) -> &Found {
-        const UNKNOWN: &Found = &Found::Nothing(Unresolved::NoSymbol);
-        self.found.get(frame).unwrap_or(UNKNOWN)
-    }
-
-    fn into_notes(self) -> Vec<String> {
-        self.workers.notes
-    }
-}
-
-/// Why nothing can be looked up in a binary.
-fn why_not(binary: &Binary) -> Option<Unresolved> {
-    match (&binary.file, &binary.problem, binary.kind) {
-        (Some(_), _, _) => None,
-        (None, Some(Problem::Malformed(_)), _) => Some(Unresolved::BadFile),
-        (None, None, MappingKind::Anonymous) => Some(Unresolved::Jit),
-        (None, _, _) => Some(Unresolved::FileGone),
-    }
+/// Names every frame of a tally and moves its ticks into `builder`. `aside` may know many of them already.
+pub fn name_into(
+    builder: &mut ProfileBuilder,
+    tally: Tally,
+    places: &Places,
+    aside: Aside,
+    options: &SymbolOptions,
+) -> Naming {
+    let mut namer = aside.finish(options);
+    namer.name(tally.frames(), places);
+    let named: Vec<FrameIx> = tally
+        .frames()
+        .iter()
+        .map(|frame| {
+            let mapping = mapping_of(frame, places.binaries, places.generated, builder);
+            add_frame(frame, mapping, namer.found(frame), places.binaries, builder)
+        })
+        .collect();
+    tally.pour_into(builder, &named, known_roots::settle);
+    namer.finish()
 }
 
 /// The part of the file the frame's code was loaded from, as the file itself numbers it.
@@ -226,13 +156,13 @@ fn add_frame(
     };
     let (lines, unresolved) = match found {
         Found::Functions(functions) => {
-            let lines = functions.iter().map(|f| add_line(f, builder)).collect();
+            let lines = functions.iter().map(|f| add_found(f, builder)).collect();
             (lines, None)
         }
         Found::Nothing(reason) => {
             let name = address_name(raw, binaries);
             let function = FoundFunction::bare(name);
-            (vec![add_line(&function, builder)], Some(*reason))
+            (vec![add_found(&function, builder)], Some(*reason))
         }
     };
     builder.frame(Frame {
@@ -244,7 +174,7 @@ fn add_frame(
     })
 }
 
-fn add_line(found: &FoundFunction, builder: &mut ProfileBuilder) -> Line {
+fn add_found(found: &FoundFunction, builder: &mut ProfileBuilder) -> Line {
     let function = builder.function(Function {
         name: found.name.clone(),
         linkage_name: match found.linkage_name == found.name {

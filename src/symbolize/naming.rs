@@ -6,16 +6,17 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::debug_files::SearchPath;
 use super::options::SymbolOptions;
 use super::wire::{self, Answer, Candidate, Check, NameRequest, Named, Request};
-use super::{Found, FoundFunction};
+use super::{Found, FoundFunction, Naming};
 use crate::profile::{ElfAddr, Unresolved};
-use crate::sys::confined::Confined;
+use crate::sys::confined::{Confined, run_when_idle};
 use crate::target::binary::Binary;
+use crate::target::capabilities::{CapSet, Capability};
 
 /// More workers than this gain little: few recordings have so many large binaries.
 const MAX_WORKERS: usize = 4;
@@ -33,6 +34,35 @@ pub(super) struct Done {
     pub found: Vec<Found>,
 }
 
+fn may_set_priorities() -> bool {
+    CapSet::own().has(Capability::SysNice)
+}
+
+/// CPU time and memory of workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    pub cpu_ns: u64,
+    /// Peaks of all workers, added up: no more was in use at any time.
+    pub max_rss_bytes: u64,
+}
+
+impl Cost {
+    fn and(self, other: Cost) -> Cost {
+        Cost {
+            cpu_ns: self.cpu_ns + other.cpu_ns,
+            max_rss_bytes: self.max_rss_bytes + other.max_rss_bytes,
+        }
+    }
+
+    /// Of processes that ran one after the other.
+    fn then(self, next: Cost) -> Cost {
+        Cost {
+            cpu_ns: self.cpu_ns + next.cpu_ns,
+            max_rss_bytes: self.max_rss_bytes.max(next.max_rss_bytes),
+        }
+    }
+}
+
 /// All workers, and what they have said so far.
 #[derive(Debug)]
 pub(super) struct Workers {
@@ -40,7 +70,44 @@ pub(super) struct Workers {
     search: SearchPath,
     /// The worker that knows a binary.
     knows: HashMap<u32, usize>,
-    pub notes: Vec<String>,
+    notes: Vec<String>,
+    pace: Arc<Pace>,
+}
+
+/// Whether workers run like others or only on CPUs that would be idle.
+#[derive(Debug, Default)]
+pub(super) struct Pace(Mutex<PaceNow>);
+
+#[derive(Debug, Default)]
+struct PaceNow {
+    idle: bool,
+    /// Processes that run.
+    pids: Vec<u32>,
+}
+
+impl Pace {
+    pub fn set_idle(&self, idle: bool) {
+        // Whoever may not take it back must not begin with it.
+        let idle = idle && may_set_priorities();
+        let Ok(mut now) = self.0.lock() else { return };
+        now.idle = idle;
+        for pid in &now.pids {
+            run_when_idle(*pid, idle);
+        }
+    }
+
+    fn begins(&self, pid: u32) {
+        let Ok(mut now) = self.0.lock() else { return };
+        now.pids.push(pid);
+        if now.idle {
+            run_when_idle(pid, true);
+        }
+    }
+
+    fn ends(&self, pid: u32) {
+        let Ok(mut now) = self.0.lock() else { return };
+        now.pids.retain(|other| *other != pid);
+    }
 }
 
 impl Workers {
@@ -48,13 +115,19 @@ impl Workers {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let count = cpus.clamp(1, MAX_WORKERS);
         let memory_bytes = options.memory_bytes / count as u64;
-        let worker = |_| Worker::new(memory_bytes, options.worker_timeout);
+        let pace = Arc::new(Pace::default());
+        let worker = |_| Worker::new(memory_bytes, options.worker_timeout, pace.clone());
         Workers {
             all: (0..count).map(worker).collect(),
-            search: SearchPath::new(&options.debug_dirs),
+            search: SearchPath::new(options),
             knows: HashMap::new(),
             notes: Vec::new(),
+            pace,
         }
+    }
+
+    pub fn pace(&self) -> Arc<Pace> {
+        self.pace.clone()
     }
 
     /// Names all addresses of all jobs.
@@ -81,6 +154,15 @@ impl Workers {
             done.push(one);
         }
         done
+    }
+
+    /// Ends all processes.
+    pub fn finish(self) -> Naming {
+        let costs = self.all.iter().map(Worker::cost);
+        let cost = costs.fold(Cost::default(), Cost::and);
+        let mut notes = self.notes;
+        notes.extend(self.search.notes());
+        Naming { notes, cost }
     }
 
     /// The worker for each job: the one that knows its binary already, else the one with least to read.
@@ -112,20 +194,31 @@ struct Worker {
     known: HashSet<u32>,
     /// Binaries whose debug information was the end of a worker.
     fatal: HashSet<u32>,
+    /// Of the process that runs, as of its last answer, and of those before it.
+    running_cost: Cost,
+    ended: Cost,
+    pace: Arc<Pace>,
 }
 
 /// How often a binary is tried: with debug information, and without.
 const ATTEMPTS: usize = 2;
 
 impl Worker {
-    fn new(memory_bytes: u64, timeout: Duration) -> Worker {
+    fn new(memory_bytes: u64, timeout: Duration, pace: Arc<Pace>) -> Worker {
         Worker {
             memory_bytes,
             timeout,
             process: None,
             known: HashSet::new(),
             fatal: HashSet::new(),
+            running_cost: Cost::default(),
+            ended: Cost::default(),
+            pace,
         }
+    }
+
+    fn cost(&self) -> Cost {
+        self.ended.then(self.running_cost)
     }
 
     fn name_all(&mut self, jobs: Vec<Job>, search: &SearchPath) -> Vec<(Done, Vec<String>)> {
@@ -167,8 +260,11 @@ impl Worker {
 
     /// What to say of a worker that has ended over a binary.
     fn buried(&mut self, binary: &Binary, why: &io::Error) -> String {
-        self.process = None;
+        if let Some(process) = self.process.take() {
+            self.pace.ends(process.pid());
+        }
         self.known.clear();
+        self.ended = self.ended.then(std::mem::take(&mut self.running_cost));
         let again = self.fatal.insert(binary.ix);
         let how = match why.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
@@ -197,16 +293,19 @@ impl Worker {
         search: &SearchPath,
     ) -> io::Result<Named> {
         let symbols_only = self.fatal.contains(&binary.ix);
-        let files = match self.known.contains(&binary.ix) {
-            true => Vec::new(),
-            false => files_of(binary, search)?,
+        let new = !self.known.contains(&binary.ix);
+        let files = match new {
+            true => files_of(binary, search)?,
+            false => Vec::new(),
         };
         let channel = &mut self.running()?.channel;
         let (candidates, files): (Vec<Candidate>, Vec<File>) = files.into_iter().unzip();
         let request = Request::Name(NameRequest {
             program: binary.ix,
+            new,
             files: candidates,
             addrs: addrs.iter().map(|addr| addr.0).collect(),
+            build_id: binary.build_id.map(|id| id.to_string()),
             symbols_only,
         });
         wire::send(channel, &request, &files.iter().collect::<Vec<_>>())?;
@@ -214,6 +313,10 @@ impl Worker {
             match wire::receive(channel)? {
                 (Answer::Named(named), _) => {
                     self.known.insert(binary.ix);
+                    self.running_cost = Cost {
+                        cpu_ns: named.cpu_ns,
+                        max_rss_bytes: named.max_rss_bytes,
+                    };
                     return Ok(named);
                 }
                 (Answer::Wanted(wanted), _) => {
@@ -232,6 +335,7 @@ impl Worker {
             let memory = self.memory_bytes.to_string();
             let started = Confined::start(&[super::WORKER_COMMAND, &memory])?;
             started.channel.set_timeout(Some(self.timeout))?;
+            self.pace.begins(started.pid());
             self.process = Some(started);
         }
         self.process
@@ -240,14 +344,16 @@ impl Worker {
     }
 }
 
-/// The binary itself, and where else its names may be.
+/// The binary itself where it is at hand, and where else its names may be.
 fn files_of(binary: &Binary, search: &SearchPath) -> io::Result<Vec<(Candidate, File)>> {
-    let file = binary.file.as_ref().ok_or(io::ErrorKind::NotFound)?;
-    let itself = Candidate {
-        path: binary.path.clone(),
-        check: Check::Itself,
-    };
-    let mut files = vec![(itself, file.try_clone()?)];
+    let mut files = Vec::new();
+    if let Some(file) = &binary.file {
+        let itself = Candidate {
+            path: binary.path.clone(),
+            check: Check::Itself,
+        };
+        files.push((itself, file.try_clone()?));
+    }
     files.extend(search.candidates(binary));
     Ok(files)
 }

@@ -24,8 +24,12 @@ pub(super) enum Request {
 pub(super) struct NameRequest {
     /// Names the program between the two.
     pub program: u32,
-    /// The program itself and then candidates for its debug information; empty when they were sent before.
+    /// Whether it is asked for the first time.
+    pub new: bool,
+    /// Of a new one, the program itself (where it is at hand) and then candidates for its debug information.
     pub files: Vec<Candidate>,
+    /// What those must have that are not the program itself.
+    pub build_id: Option<String>,
     /// As the file numbers them.
     pub addrs: Vec<u64>,
     /// Leave debug information alone: reading it has failed before.

@@ -3,6 +3,10 @@
 //! In: the hexadecimal mask of `CapEff` in `/proc/self/status`. Out: a [`CapSet`].
 //! It does not decide what follows from them; `doctor` does. Source: capabilities(7), `linux/capability.h`.
 
+use std::path::Path;
+
+use super::small_file::{field, read_text};
+
 /// A capability that matters here; the number is its bit in the mask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Capability {
@@ -10,6 +14,7 @@ pub enum Capability {
     IpcLock = 14,
     SysPtrace = 19,
     SysAdmin = 21,
+    SysNice = 23,
     SysResource = 24,
     Syslog = 34,
     Perfmon = 38,
@@ -25,6 +30,7 @@ impl Capability {
             Capability::IpcLock => "IPC_LOCK",
             Capability::SysPtrace => "SYS_PTRACE",
             Capability::SysAdmin => "SYS_ADMIN",
+            Capability::SysNice => "SYS_NICE",
             Capability::SysResource => "SYS_RESOURCE",
             Capability::Syslog => "SYSLOG",
             Capability::Perfmon => "PERFMON",
@@ -47,6 +53,12 @@ impl CapSet {
     /// From 16 hexadecimal digits; a mask that cannot be read counts as no capability at all.
     pub fn parse(mask: &str) -> CapSet {
         CapSet(u64::from_str_radix(mask.trim(), 16).unwrap_or(0))
+    }
+
+    /// Of this process.
+    pub fn own() -> CapSet {
+        let status = read_text(Path::new("/proc/self/status")).unwrap_or_default();
+        CapSet::parse(field(&status, "CapEff:").unwrap_or(""))
     }
 
     pub fn of(capabilities: &[Capability]) -> CapSet {

@@ -13,6 +13,7 @@ use super::Fetch;
 use super::dwarf::{DebugInfo, Found};
 use super::image::{Image, Why, crc};
 use super::symbols;
+use crate::profile::BuildId;
 
 /// More notes than this from one request are not passed on.
 const MAX_NOTES: usize = 32;
@@ -39,16 +40,8 @@ impl Programs {
         fetch: &mut dyn Fetch,
     ) -> Named {
         let mut notes = Vec::new();
-        if !request.files.is_empty() {
-            let candidates = request.files.iter().cloned().zip(files);
-            let program = Program::open(
-                candidates.collect(),
-                request.symbols_only,
-                self.limit,
-                fetch,
-                &mut notes,
-            );
-            match program {
+        if request.new {
+            match Program::open(request, files, self.limit, fetch, &mut notes) {
                 Ok(program) => _ = self.known.insert(request.program, program),
                 Err(why) => {
                     notes.push(why);
@@ -88,41 +81,50 @@ enum Sources {
 }
 
 struct Program {
-    image: Image,
     path: String,
+    /// Most bytes a section may have unpacked.
+    limit: u64,
+    build_id: Option<BuildId>,
     debug: Option<DebugInfo>,
-    /// Further files with a symbol table: of the debug information, and MiniDebugInfo.
-    more_symbols: Vec<Image>,
+    /// Files with a symbol table: itself, of its debug information, MiniDebugInfo.
+    images: Vec<Image>,
 }
 
 impl Program {
     fn open(
-        candidates: Vec<(Candidate, File)>,
-        symbols_only: bool,
+        request: &NameRequest,
+        files: Vec<File>,
         limit: u64,
         fetch: &mut dyn Fetch,
         notes: &mut Vec<String>,
     ) -> Result<Program, Why> {
-        let mut candidates = candidates.into_iter();
-        let Some((own, file)) = candidates.next() else {
-            return Err("no file came with the question".into());
+        let build_id = request.build_id.as_deref().and_then(BuildId::from_hex);
+        let mut candidates = request.files.iter().cloned().zip(files).peekable();
+        let itself = candidates.next_if(|(candidate, _)| candidate.check == Check::Itself);
+        let (path, image) = match &itself {
+            Some((own, file)) => {
+                let image = Image::of(file, limit)
+                    .map_err(|why| format!("`{}` cannot be read: {why}.", own.path))?;
+                (own.path.clone(), Some(image))
+            }
+            None => ("a file that is gone".to_owned(), None),
         };
-        let path = own.path;
-        let image =
-            Image::of(&file, limit).map_err(|why| format!("`{path}` cannot be read: {why}."))?;
-        let mut program = Program {
-            image,
-            path,
-            debug: None,
-            more_symbols: Vec::new(),
-        };
-        let sources = if symbols_only {
+        let sources = if request.symbols_only {
             Sources::SymbolTables
         } else {
             Sources::All
         };
-        if sources == Sources::All && program.image.has(".debug_info") {
-            program.debug = debug_info(&program.image, &program.path, fetch, notes);
+        let mut program = Program {
+            path,
+            limit,
+            build_id,
+            debug: None,
+            images: Vec::new(),
+        };
+        if let Some(image) = image {
+            program.build_id = image.build_id();
+            let path = program.path.clone();
+            program.add(image, &path, sources, fetch, notes);
         }
         program.take(candidates, sources, fetch, notes);
         if let Some(build_id) = program.lacks_debug_info(sources) {
@@ -132,17 +134,36 @@ impl Program {
         if !program.has_symbol_table() {
             program.add_mini(notes);
         }
-        Ok(program)
+        match program.images.is_empty() {
+            true => Err("No file of this build was found.".into()),
+            false => Ok(program),
+        }
+    }
+
+    /// Takes what an image of this build has to tell.
+    fn add(
+        &mut self,
+        image: Image,
+        path: &str,
+        sources: Sources,
+        fetch: &mut dyn Fetch,
+        notes: &mut Vec<String>,
+    ) {
+        let wanted = sources == Sources::All && self.debug.is_none();
+        if wanted && image.has(".debug_info") {
+            self.debug = debug_info(&image, path, fetch, notes);
+        }
+        self.images.push(image);
     }
 
     fn has_symbol_table(&self) -> bool {
         let has = |image: &Image| !image.elf.elf_symbol_table().is_empty();
-        has(&self.image) || self.more_symbols.iter().any(has)
+        self.images.iter().any(has)
     }
 
     fn add_mini(&mut self, notes: &mut Vec<String>) {
-        match self.image.mini() {
-            Ok(mini) => self.more_symbols.extend(mini),
+        match self.images.first().map_or(Ok(None), Image::mini) {
+            Ok(mini) => self.images.extend(mini),
             Err(why) => notes.push(format!(
                 "`.gnu_debugdata` of `{}` is not used: {why}.",
                 self.path
@@ -153,7 +174,7 @@ impl Program {
     /// The build whose debug information is still sought.
     fn lacks_debug_info(&self, sources: Sources) -> Option<String> {
         let lacks = sources == Sources::All && self.debug.is_none();
-        Some(self.image.build_id().filter(|_| lacks)?.to_string())
+        Some(self.build_id.filter(|_| lacks)?.to_string())
     }
 
     /// Takes what is still lacking from the first candidates that have it.
@@ -170,12 +191,7 @@ impl Program {
                 return;
             }
             match self.checked(&candidate, &file) {
-                Ok(image) => {
-                    if wants_debug_info && image.has(".debug_info") {
-                        self.debug = debug_info(&image, &candidate.path, fetch, notes);
-                    }
-                    self.more_symbols.push(image);
-                }
+                Ok(image) => self.add(image, &candidate.path, sources, fetch, notes),
                 Err(why) => notes.push(format!(
                     "`{}` is not used for `{}`: {why}.",
                     candidate.path, self.path
@@ -194,8 +210,8 @@ impl Program {
                 ));
             }
         }
-        let image = Image::of(file, self.image.limit())?;
-        match (self.image.build_id(), image.build_id()) {
+        let image = Image::of(file, self.limit)?;
+        match (self.build_id, image.build_id()) {
             (Some(own), Some(other)) if own == other => Ok(image),
             (None, _) | (_, None) if matches!(candidate.check, Check::Crc(_)) => Ok(image),
             (Some(own), Some(other)) => Err(format!("its build ID is {other}, not {own}")),
@@ -240,8 +256,8 @@ impl Program {
 
     /// The symbol of each address (ascending), by the first table that knows it.
     fn symbols(&self, addrs: &[u64]) -> Vec<Option<&'static str>> {
-        let mut names = symbols::look_up(&self.image, addrs);
-        for image in &self.more_symbols {
+        let mut names = vec![None; addrs.len()];
+        for image in &self.images {
             if names.iter().all(Option::is_some) {
                 break;
             }

@@ -1,0 +1,85 @@
+//! Naming while recording, on CPU time that nobody else wants.
+//!
+//! In: frames as they are first seen. Out: a namer that knows most of them when the recording ends. The workers run only
+//! when a CPU would be idle, so that the target is not slowed down; at the end of the recording they run like others.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
+
+use super::namer::Namer;
+use super::naming::{Pace, Workers};
+use super::options::SymbolOptions;
+use crate::recorder::RawFrame;
+use crate::target::binary::Binary;
+
+/// Frames that were seen first, and all binaries so far.
+#[derive(Debug)]
+struct Batch {
+    frames: Vec<RawFrame>,
+    binaries: Vec<Arc<Binary>>,
+}
+
+/// Naming that goes on beside the recording.
+#[derive(Debug)]
+pub struct Aside {
+    batches: Sender<Batch>,
+    namer: JoinHandle<Namer>,
+    pace: Arc<Pace>,
+}
+
+impl Aside {
+    pub fn start(options: &SymbolOptions) -> Aside {
+        let (batches, received) = channel();
+        let workers = Workers::new(options);
+        let pace = workers.pace();
+        pace.set_idle(true);
+        let namer = thread::spawn(move || name_all(Namer::new(workers), &received));
+        Aside {
+            batches,
+            namer,
+            pace,
+        }
+    }
+
+    /// Names frames by and by. `binaries` are all so far.
+    pub fn name(&self, frames: &[RawFrame], binaries: &[Arc<Binary>]) {
+        if !frames.is_empty() {
+            let batch = Batch {
+                frames: frames.to_vec(),
+                binaries: binaries.to_vec(),
+            };
+            // The thread ends only when this end is dropped; had it panicked, `finish` would notice.
+            let _ = self.batches.send(batch);
+        }
+    }
+
+    /// The recording is over: whatever is left is named without regard to others.
+    pub(super) fn finish(self, options: &SymbolOptions) -> Namer {
+        let Aside {
+            batches,
+            namer,
+            pace,
+        } = self;
+        pace.set_idle(false);
+        drop(batches);
+        namer
+            .join()
+            .unwrap_or_else(|_| Namer::with_options(options))
+    }
+}
+
+fn name_all(mut namer: Namer, batches: &Receiver<Batch>) -> Namer {
+    while let Ok(Batch {
+        mut frames,
+        mut binaries,
+    }) = batches.recv()
+    {
+        while let Ok(more) = batches.try_recv() {
+            frames.extend(more.frames);
+            binaries = more.binaries;
+        }
+        namer.name_early(&frames, &binaries);
+    }
+    namer
+}
