@@ -93,6 +93,7 @@ pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
         aside,
         &plan.symbols,
     );
+    naming.notes.iter().for_each(|note| log.warning(note));
     recording.warnings.extend(naming.notes);
     log.detail(format!(
         "naming used {:.3} s of CPU time and {:.1} MiB in workers",

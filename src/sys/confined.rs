@@ -1,7 +1,7 @@
 //! A process of our own program with nothing to lose: it reads what others wrote, and may die of it.
 //!
 //! In: the arguments it runs with. Out: the process and a [`Channel`] to it. It has no privileges, opens no files (they
-//! are handed to it), has a limit of memory, and ends when its parent does.
+//! are handed to it), and a limit of memory and of CPU time.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -9,13 +9,15 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 
 use super::channel::Channel;
 
 /// `nobody` and `nogroup`, by convention of all distributions.
 const NOBODY: u32 = 65_534;
+
+/// Its channel tells the process when its parent is gone, unless it is busy just then: so it is for no longer.
+const MAX_CPU_SECONDS: u64 = 3600;
 
 /// A running confined process; killed when dropped.
 #[derive(Debug)]
@@ -57,10 +59,10 @@ impl Drop for Confined {
 
 /// Gives up what this process may do: privileges, opening files, and more private memory than `memory_bytes`.
 pub fn confine_self(memory_bytes: u64) -> io::Result<()> {
-    prctl::set_pdeathsig(Signal::SIGKILL)?;
     prctl::set_no_new_privs()?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?;
+    setrlimit(Resource::RLIMIT_CPU, MAX_CPU_SECONDS, MAX_CPU_SECONDS)?;
     // Counts private memory only, not mapped files (setrlimit(2), since Linux 4.7).
     setrlimit(Resource::RLIMIT_DATA, memory_bytes, memory_bytes)?;
     if geteuid().is_root() {
@@ -68,8 +70,6 @@ pub fn confine_self(memory_bytes: u64) -> io::Result<()> {
         setgroups(&[])?;
         setresgid(group, group, group)?;
         setresuid(user, user, user)?;
-        // Changing the user clears it.
-        prctl::set_pdeathsig(Signal::SIGKILL)?;
     }
     Ok(())
 }

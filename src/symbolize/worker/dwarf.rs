@@ -1,22 +1,25 @@
-//! Functions, inlined functions, files and lines from DWARF, by addr2line.
+//! Functions, inlined functions, files and lines from DWARF.
 //!
-//! In: an image with debug information, and a way to get the files it names. Out: the functions at an address. Only units
-//! in which an address lies are read beyond their heads.
+//! In: an image with debug information, a way to get the files it names, and addresses. Out: the functions at each. Only
+//! units in which an address lies are read beyond their heads, one after the other, and nothing of them is kept: of a
+//! program of hundreds of megabytes, the largest such unit is in memory, and not an index of all of them.
 
-use addr2line::{Context, Frame, LookupContinuation, LookupResult};
-use gimli::{Dwarf, EndianSlice, LittleEndian, SectionId};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use gimli::{DebugInfoOffset, Dwarf, EndianSlice, LittleEndian, SectionId, UnitOffset, UnitRef};
 
 use super::super::wire::Wanted;
 use super::Fetch;
-use super::abbrev::without_lines_of_partial_units;
+use super::functions::{self, Chain};
 use super::image::{Image, Why};
+use super::lines::{self, Files, Place};
+use super::names::Names;
 use super::split::SplitUnits;
+use super::units;
 use crate::profile::BuildId;
 
 pub(super) type Bytes = EndianSlice<'static, LittleEndian>;
-
-/// More functions inlined into each other than this are cut; compilers stop far earlier.
-const MAX_INLINED: usize = 256;
 
 /// A longer name or path is cut.
 const MAX_TEXT_BYTES: usize = 16 << 10;
@@ -34,12 +37,15 @@ pub(super) struct Found {
 
 /// Debug information ready to be asked.
 pub(super) struct DebugInfo {
-    context: Context<Bytes>,
+    dwarf: Arc<Dwarf<Bytes>>,
     split: SplitUnits,
 }
 
+/// Where a frame's names and lines are to be read.
+type Frames = Vec<Vec<Found>>;
+
 impl DebugInfo {
-    /// Of an image at `path`. Reads the heads of all units.
+    /// Of an image at `path`.
     pub fn of(
         image: &Image,
         path: &str,
@@ -50,69 +56,131 @@ impl DebugInfo {
         if let Some(supplement) = supplement(image, path, fetch, notes) {
             dwarf.set_sup(supplement);
         }
-        let context = Context::from_dwarf(dwarf).map_err(|why| why.to_string())?;
         Ok(DebugInfo {
-            context,
+            dwarf: Arc::new(dwarf),
             split: SplitUnits::beside(path, image.limit()),
         })
     }
 
-    /// Innermost function first; empty where nothing is known.
+    /// What stands at each of `addrs` (ascending), innermost function first; empty where nothing is known. Says in `notes`
+    /// what could not be read.
     pub fn look_up(
         &mut self,
-        addr: u64,
+        addrs: &[u64],
         fetch: &mut dyn Fetch,
         notes: &mut Vec<String>,
-    ) -> Result<Vec<Found>, Why> {
-        let mut lookup = self.context.find_frames(addr);
-        let frames = loop {
-            match lookup {
-                LookupResult::Output(frames) => break frames,
-                LookupResult::Load { load, continuation } => {
-                    let unit = self.split.find(&load, fetch, notes);
-                    lookup = continuation.resume(unit);
-                }
-            }
+    ) -> Frames {
+        let mut frames: Frames = vec![Vec::new(); addrs.len()];
+        let mut damaged = |why: gimli::Error| {
+            notes.push(format!("Debug information is damaged: {why}."));
         };
-        let mut frames = frames.map_err(|why| why.to_string())?;
-        let mut found = Vec::new();
-        while let Some(frame) = frames.next().map_err(|why| why.to_string())? {
-            found.push(one(&frame));
-            if found.len() == MAX_INLINED {
-                break;
+        let hits = units::with_code_at(&self.dwarf, addrs).unwrap_or_else(|why| {
+            damaged(why);
+            BTreeMap::new()
+        });
+        let mut names = Names::default();
+        let mut first_failure = None;
+        for (unit, hits) in hits {
+            let wanted: Vec<u64> = hits.iter().map(|hit| addrs[*hit]).collect();
+            match self.in_unit(unit, &wanted, &mut names, fetch, notes) {
+                Ok(found) => {
+                    for (hit, found) in hits.into_iter().zip(found) {
+                        // Units can claim the same code; the one that has a function there is right.
+                        if knows_more(&found, &frames[hit]) {
+                            frames[hit] = found;
+                        }
+                    }
+                }
+                Err(why) => first_failure = first_failure.or(Some(why)),
             }
         }
-        Ok(found)
-    }
-}
-
-fn one(frame: &Frame<'_, Bytes>) -> Found {
-    let location = frame.location.as_ref();
-    let name = frame.function.as_ref().map(|function| {
-        let name = String::from_utf8_lossy(function.name.slice());
-        shortened(&name)
-    });
-    Found {
-        name: name.filter(|name| !name.is_empty()),
-        file: location
-            .and_then(|location| location.file)
-            .map_or_else(String::new, |file| shortened(&plain(file))),
-        line: location.and_then(|location| location.line).unwrap_or(0),
-    }
-}
-
-/// A path without `.` and `..` within it: compilers differ in how they spell one and the same file.
-fn plain(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        let folder = parts.last().is_some_and(|last| !matches!(*last, "" | ".."));
-        match part {
-            "." if !parts.is_empty() => {}
-            ".." if folder => _ = parts.pop(),
-            part => parts.push(part),
+        if let Some(why) = first_failure {
+            notes.push(format!("Debug information is damaged: {why}."));
         }
+        frames
     }
-    parts.join("/")
+
+    /// What one unit says of addresses in it.
+    fn in_unit(
+        &mut self,
+        offset: usize,
+        addrs: &[u64],
+        names: &mut Names,
+        fetch: &mut dyn Fetch,
+        notes: &mut Vec<String>,
+    ) -> Result<Frames, gimli::Error> {
+        let dwarf = self.dwarf.clone();
+        let header = dwarf.unit_header(DebugInfoOffset(offset))?;
+        let skeleton = dwarf.unit(header)?;
+        let skeleton = skeleton.unit_ref(&dwarf);
+        // Lines are always in the main file; functions may be in a split unit.
+        let places = lines::look_up(skeleton, addrs)?;
+        let split = match skeleton.dwo_id {
+            Some(id) => self.split.find(id, skeleton, fetch, notes)?,
+            None => None,
+        };
+        let mut files = Files::default();
+        let mut frames = Vec::with_capacity(addrs.len());
+        let mut of_split = Names::default();
+        let (unit, names) = match &split {
+            Some(split) => (split.unit_ref(), &mut of_split),
+            None => (skeleton, names),
+        };
+        let mut known = HashMap::new();
+        let chains = functions::look_up(unit, addrs)?;
+        for (chain, place) in chains.into_iter().zip(places) {
+            let mut name = |entry| -> Option<String> {
+                let name = known.entry(entry).or_insert_with(|| names.of(unit, entry));
+                name.clone()
+            };
+            frames.push(functions_of(&chain, place, skeleton, &mut files, &mut name));
+        }
+        Ok(frames)
+    }
+}
+
+/// Innermost function first. The place of the innermost is the address's own; those around it are where they were called.
+fn functions_of(
+    chain: &Chain,
+    place: Option<Place>,
+    lines: UnitRef<'_, Bytes>,
+    files: &mut Files,
+    name: &mut dyn FnMut(UnitOffset) -> Option<String>,
+) -> Vec<Found> {
+    let mut found = Vec::new();
+    let mut place = place.unwrap_or_default();
+    let version = lines.header.version();
+    for inlined in chain.inlined.iter().rev() {
+        found.push(one(name(inlined.entry), place, lines, files));
+        // Before DWARF 5, files are counted from 1.
+        let file_known = inlined.call_file > 0 || version >= 5;
+        place = Place {
+            file: inlined.call_file,
+            line: if file_known { inlined.call_line } else { 0 },
+        };
+    }
+    if chain.function.is_some() || place.line > 0 {
+        let name = chain.function.and_then(name);
+        found.push(one(name, place, lines, files));
+    }
+    found
+}
+
+fn one(name: Option<String>, place: Place, lines: UnitRef<'_, Bytes>, files: &mut Files) -> Found {
+    let file = match place.line {
+        0 => String::new(),
+        _ => files.path(lines, place.file).to_owned(),
+    };
+    Found {
+        name,
+        file,
+        line: place.line,
+    }
+}
+
+fn knows_more(found: &[Found], than: &[Found]) -> bool {
+    let named = |frames: &[Found]| frames.last().is_some_and(|frame| frame.name.is_some());
+    than.is_empty() || (named(found) && !named(than))
 }
 
 pub(super) fn shortened(text: &str) -> String {
@@ -131,10 +199,6 @@ pub(super) fn load(
     Dwarf::load(|id| match name(id) {
         // Neither names nor lines are in these, and they are large.
         _ if is_unused(id) => Ok(EndianSlice::new(&[], LittleEndian)),
-        Some(name) if id == SectionId::DebugAbbrev => {
-            let section = without_lines_of_partial_units(image.section(name)?);
-            Ok(EndianSlice::new(section, LittleEndian))
-        }
         Some(name) => Ok(EndianSlice::new(image.section(name)?, LittleEndian)),
         None => Ok(EndianSlice::new(&[], LittleEndian)),
     })
@@ -218,15 +282,6 @@ fn supplement_link(image: &Image) -> Option<(String, BuildId)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_file_has_one_path() {
-        assert_eq!(plain("/src/./a/../b.h"), "/src/b.h");
-        assert_eq!(plain("../a/b.c"), "../a/b.c");
-        assert_eq!(plain("a/../../b.c"), "../b.c");
-        assert_eq!(plain("/../b.c"), "/../b.c");
-        assert_eq!(plain(""), "");
-    }
 
     #[test]
     fn a_text_is_cut_between_characters() {

@@ -5,12 +5,15 @@
 //! this process, which perfprof notices and counts. That is also why nothing here gives memory back: the process is
 //! replaced when it has grown too large.
 
-mod abbrev;
 mod dwarf;
+mod functions;
 mod image;
+mod lines;
+mod names;
 mod program;
 mod split;
 mod symbols;
+mod units;
 
 use std::fs::File;
 use std::io;

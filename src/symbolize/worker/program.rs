@@ -230,24 +230,13 @@ impl Program {
         sorted.sort_unstable();
         sorted.dedup();
         let symbols = self.symbols(&sorted);
-        let mut found: HashMap<u64, Vec<Found>> = HashMap::with_capacity(sorted.len());
-        let mut failed = 0;
-        for (addr, symbol) in sorted.iter().zip(symbols) {
-            let frames = match &mut self.debug {
-                Some(debug) => debug.look_up(*addr, fetch, notes).unwrap_or_else(|why| {
-                    failed += 1;
-                    if failed == 1 {
-                        notes.push(format!(
-                            "Debug information of `{}` is damaged: {why}.",
-                            self.path
-                        ));
-                    }
-                    Vec::new()
-                }),
-                None => Vec::new(),
-            };
-            found.insert(*addr, joined(frames, symbol));
-        }
+        let frames = match &mut self.debug {
+            Some(debug) => debug.look_up(&sorted, fetch, notes),
+            None => vec![Vec::new(); sorted.len()],
+        };
+        let joined = frames.into_iter().zip(symbols);
+        let joined = joined.map(|(frames, symbol)| joined_with(frames, symbol));
+        let found: HashMap<u64, Vec<Found>> = sorted.iter().copied().zip(joined).collect();
         addrs
             .iter()
             .map(|addr| found.get(addr).cloned().unwrap_or_default())
@@ -286,7 +275,7 @@ fn debug_info(
 }
 
 /// Frames of debug information, with the symbol where they lack the function's name.
-fn joined(mut frames: Vec<Found>, symbol: Option<&str>) -> Vec<Found> {
+fn joined_with(mut frames: Vec<Found>, symbol: Option<&str>) -> Vec<Found> {
     match (frames.last_mut(), symbol) {
         (Some(outermost), symbol) => {
             if outermost.name.is_none() {

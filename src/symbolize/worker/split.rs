@@ -4,10 +4,8 @@
 //! Source: DWARF 5 §3.1.2 and §7.3.5; for DWARF 4 the GCC wiki, "DebugFission".
 
 use std::fs::File;
-use std::sync::Arc;
 
-use addr2line::SplitDwarfLoad;
-use gimli::{Dwarf, DwarfPackage, DwoId, EndianSlice, LittleEndian};
+use gimli::{Dwarf, DwarfPackage, DwoId, EndianSlice, LittleEndian, Unit, UnitRef};
 
 use super::super::wire::Wanted;
 use super::Fetch;
@@ -37,34 +35,36 @@ impl SplitUnits {
         }
     }
 
+    /// The split unit with this ID, of `skeleton`.
     pub fn find(
         &mut self,
-        load: &SplitDwarfLoad<Bytes>,
+        id: DwoId,
+        skeleton: UnitRef<'_, Bytes>,
         fetch: &mut dyn Fetch,
         notes: &mut Vec<String>,
-    ) -> Option<Arc<Dwarf<Bytes>>> {
-        let in_package = self
-            .package(fetch, notes)
-            .and_then(|package| package.find_cu(load.dwo_id, &load.parent).ok().flatten());
-        if let Some(dwarf) = in_package {
-            return Some(Arc::new(dwarf));
+    ) -> Result<Option<SplitUnit>, gimli::Error> {
+        if let Some(package) = self.package(fetch, notes)
+            && let Some(dwarf) = package.find_cu(id, skeleton.dwarf)?
+        {
+            return SplitUnit::of(dwarf, id, skeleton);
         }
-        let text = |bytes: &Option<Bytes>| {
-            bytes.map_or_else(String::new, |bytes| {
-                shortened(&String::from_utf8_lossy(bytes.slice()))
-            })
+        let name = match skeleton.dwo_name()? {
+            Some(name) => text(skeleton.attr_string(name)?),
+            None => String::new(),
         };
-        let name = text(&load.path);
         let wanted = Wanted::SplitUnit {
             beside: self.beside.clone(),
-            folder: text(&load.comp_dir),
+            folder: skeleton.comp_dir.map_or_else(String::new, text),
             name: name.clone(),
         };
         let mut why = None;
         for (candidate, file) in fetch.fetch(wanted) {
-            match split_unit(&file, self.limit, load) {
-                Ok(dwarf) => return Some(Arc::new(dwarf)),
-                Err(problem) => why = Some(format!("`{}` {problem}", candidate.path)),
+            let unit = split_dwarf(&file, self.limit, skeleton.dwarf)
+                .and_then(|dwarf| SplitUnit::of(dwarf, id, skeleton).map_err(|e| e.to_string()));
+            match unit {
+                Ok(Some(unit)) => return Ok(Some(unit)),
+                Ok(None) => why = Some(format!("`{}` is of another build", candidate.path)),
+                Err(problem) => why = Some(format!("`{}`: {problem}", candidate.path)),
             }
         }
         self.missing += 1;
@@ -75,7 +75,7 @@ impl SplitUnits {
                 self.beside
             ));
         }
-        None
+        Ok(None)
     }
 
     fn package(
@@ -120,25 +120,42 @@ fn package(file: &File, limit: u64) -> Result<DwarfPackage<Bytes>, Why> {
     DwarfPackage::load(section, empty).map_err(|why| why.to_string())
 }
 
-fn split_unit(
-    file: &File,
-    limit: u64,
-    wanted: &SplitDwarfLoad<Bytes>,
-) -> Result<Dwarf<Bytes>, Why> {
-    let image = Image::of(file, limit)?;
-    let mut dwarf = load(&image, |id| id.dwo_name())?;
-    dwarf.make_dwo(&wanted.parent);
-    match first_id(&dwarf) {
-        Ok(Some(id)) if id == wanted.dwo_id => Ok(dwarf),
-        Ok(_) => Err("is of another build".into()),
-        Err(why) => Err(format!("cannot be read: {why}")),
-    }
+fn text(bytes: Bytes) -> String {
+    shortened(&String::from_utf8_lossy(bytes.slice()))
 }
 
-/// The ID of the unit in a `.dwo` file.
-fn first_id(dwarf: &Dwarf<Bytes>) -> Result<Option<DwoId>, gimli::Error> {
-    let Some(header) = dwarf.units().next()? else {
-        return Ok(None);
-    };
-    Ok(dwarf.unit(header)?.dwo_id)
+fn split_dwarf(file: &File, limit: u64, parent: &Dwarf<Bytes>) -> Result<Dwarf<Bytes>, Why> {
+    let image = Image::of(file, limit)?;
+    let mut dwarf = load(&image, |id| id.dwo_name())?;
+    dwarf.make_dwo(parent);
+    Ok(dwarf)
+}
+
+/// A unit's content, where that is not in the main file.
+pub(super) struct SplitUnit {
+    dwarf: Dwarf<Bytes>,
+    unit: Unit<Bytes>,
+}
+
+impl SplitUnit {
+    /// `None` when it is not the one with this ID.
+    fn of(
+        dwarf: Dwarf<Bytes>,
+        id: DwoId,
+        skeleton: UnitRef<'_, Bytes>,
+    ) -> Result<Option<SplitUnit>, gimli::Error> {
+        let mut headers = dwarf.units();
+        while let Some(header) = headers.next()? {
+            let mut unit = dwarf.unit(header)?;
+            if unit.dwo_id == Some(id) {
+                unit.copy_relocated_attributes(skeleton.unit);
+                return Ok(Some(SplitUnit { dwarf, unit }));
+            }
+        }
+        Ok(None)
+    }
+
+    pub fn unit_ref(&self) -> UnitRef<'_, Bytes> {
+        self.unit.unit_ref(&self.dwarf)
+    }
 }
