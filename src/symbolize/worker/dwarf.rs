@@ -281,7 +281,77 @@ fn supplement_link(image: &Image) -> Option<(String, BuildId)> {
 
 #[cfg(test)]
 mod tests {
+    use object::{Object, ObjectSection};
+
     use super::*;
+    use crate::symbolize::wire::Candidate;
+
+    /// No other files.
+    struct Nothing;
+
+    impl Fetch for Nothing {
+        fn fetch(&mut self, _: Wanted) -> Vec<(Candidate, std::fs::File)> {
+            Vec::new()
+        }
+    }
+
+    /// What addr2line says, in the same words.
+    fn by_addr2line(context: &addr2line::Context<Bytes>, addr: u64) -> Vec<Found> {
+        let mut found = Vec::new();
+        let Ok(mut frames) = context.find_frames(addr).skip_all_loads() else {
+            return found;
+        };
+        while let Ok(Some(frame)) = frames.next() {
+            let place = frame.location.as_ref();
+            let name = frame.function.as_ref();
+            found.push(Found {
+                name: name.map(|name| String::from_utf8_lossy(name.name.slice()).into_owned()),
+                file: String::new(),
+                line: place.and_then(|place| place.line).unwrap_or(0),
+            });
+        }
+        found
+    }
+
+    /// Holds for the program of these tests and for the C library's loader, that is for rustc and gcc.
+    #[test]
+    fn functions_and_lines_are_those_that_addr2line_finds() {
+        /// Prime, so that functions are hit everywhere.
+        const STEP_BYTES: usize = 1009;
+        /// Where code of several functions was folded into one, either name is right.
+        const MAX_DIFFERENT: f64 = 0.002;
+        let file = std::fs::File::open("/proc/self/exe").expect("own binary");
+        let image = Image::of(&file, 1 << 30).expect("an ELF file");
+        let text = image.elf.section_by_name(".text").expect("code");
+        let (begin, end) = (text.address(), text.address() + text.size());
+        let addrs: Vec<u64> = (begin..end).step_by(STEP_BYTES).collect();
+        let mut notes = Vec::new();
+        let debug = DebugInfo::of(&image, "own", &mut Nothing, &mut notes);
+        let frames = debug
+            .expect("debug information")
+            .look_up(&addrs, &mut Nothing, &mut notes);
+        assert_eq!(notes, Vec::<String>::new());
+        let dwarf = load(&image, |id| Some(id.name())).expect("sections");
+        let context = addr2line::Context::from_dwarf(dwarf).expect("debug information");
+        let mut different = Vec::new();
+        for (addr, found) in addrs.iter().zip(frames) {
+            let mut plain = found;
+            plain.iter_mut().for_each(|frame| frame.file.clear());
+            let expected = by_addr2line(&context, *addr);
+            if plain != expected {
+                different.push((*addr, plain, expected));
+            }
+        }
+        let share = different.len() as f64 / addrs.len() as f64;
+        assert!(addrs.len() > 1000, "{} addresses", addrs.len());
+        assert!(
+            share <= MAX_DIFFERENT,
+            "{} of {} differ, such as {:#x?}",
+            different.len(),
+            addrs.len(),
+            &different[..3]
+        );
+    }
 
     #[test]
     fn a_text_is_cut_between_characters() {
