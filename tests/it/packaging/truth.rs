@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 
 use crate::support::pprof::{Place, SeenFrame, Stack};
 
@@ -25,6 +24,8 @@ const LEAST_OF_EACH: f64 = 0.33;
 pub(crate) enum Tells {
     /// Functions, inlined ones, files and lines.
     Lines,
+    /// The same of the program in Go.
+    GoLines,
     /// The names of functions that have code of their own.
     Names,
     /// Nothing: addresses, with this reason.
@@ -34,24 +35,29 @@ pub(crate) enum Tells {
 /// The two hot stacks.
 pub(crate) fn known(tells: Tells) -> [String; 2] {
     match tells {
-        Tells::Lines => {
-            let [step, inner, outer, own] = [
-                at("packaged.h", "step"),
-                at("packaged_part.c", "inner"),
-                at("packaged_part.c", "outer"),
-                at("packaged.c", "own"),
-            ];
-            let [part, calls_own, main] =
-                ["calls_part", "calls_own", "main"].map(|mark| at("packaged.c", mark));
+        Tells::Lines => with_lines(
             [
-                format!(
-                    "header_step {step} > part_inner {inner} > part_outer {outer} | alternates {part} | main {main}"
-                ),
-                format!(
-                    "header_step {step} > own_static {own} | alternates {calls_own} | main {main}"
-                ),
+                "header_step",
+                "part_inner",
+                "part_outer",
+                "own_static",
+                "alternates",
+                "main",
+            ],
+            ["packaged.h", "packaged_part.c", "packaged.c"],
+        ),
+        Tells::GoLines => with_lines(
+            [
+                "headerStep",
+                "partInner",
+                "partOuter",
+                "ownStatic",
+                "alternates",
+                "main",
             ]
-        }
+            .map(|name| format!("main.{name}")),
+            ["packaged.go"; 3],
+        ),
         Tells::Names => {
             ["part_outer", "own_static"].map(|leaf| format!("{leaf} | alternates | main"))
         }
@@ -59,13 +65,30 @@ pub(crate) fn known(tells: Tells) -> [String; 2] {
     }
 }
 
+fn with_lines<S: std::fmt::Display>(names: [S; 6], [header, part, own]: [&str; 3]) -> [String; 2] {
+    let [step, inner, outer, own_static, alternates, main] = names;
+    let (at_step, at_inner, at_outer) = (at(header, "step"), at(part, "inner"), at(part, "outer"));
+    let [at_own, calls_part, calls_own, at_main] =
+        ["own", "calls_part", "calls_own", "main"].map(|mark| at(own, mark));
+    [
+        format!(
+            "{step} {at_step} > {inner} {at_inner} > {outer} {at_outer} | {alternates} {calls_part} | {main} {at_main}"
+        ),
+        format!(
+            "{step} {at_step} > {own_static} {at_own} | {alternates} {calls_own} | {main} {at_main}"
+        ),
+    ]
+}
+
 /// `FILE:LINE` of the line with that mark.
 fn at(file: &str, mark: &str) -> String {
     let path = sources().join(file);
     let text = fs::read_to_string(&path).expect("the source can be read");
-    let mark = format!("/* AT {mark} */");
-    let index = text.lines().position(|line| line.contains(&mark));
-    let index = index.unwrap_or_else(|| panic!("`{file}` has no `{mark}`"));
+    let is_marked = |line: &str| {
+        line.contains(&format!("/* AT {mark} */")) || line.ends_with(&format!("// AT {mark}"))
+    };
+    let index = text.lines().position(is_marked);
+    let index = index.unwrap_or_else(|| panic!("`{file}` has no mark `{mark}`"));
     format!("{}:{}", path.display(), index + 1)
 }
 
@@ -109,8 +132,39 @@ pub(crate) fn disagreement(stacks: &[&Stack], tells: Tells) -> Option<String> {
     ))
 }
 
+/// Names that a stack cannot have; nothing when each of the three innermost frames has a right name or a reason.
+pub(crate) fn wrong_names(stacks: &[&Stack]) -> Option<String> {
+    let [first, second] = known(Tells::Names).map(|stack| names_of(&stack));
+    let inlined = ["header_step", "part_inner"];
+    let (mut all, mut wrong) = (0, BTreeMap::<String, u64>::new());
+    for stack in stacks {
+        all += stack.samples;
+        for (depth, frame) in stack.frames.iter().take(first.len()).enumerate() {
+            let right = [first[depth].as_str(), second[depth].as_str()];
+            let is_right = |place: &Place| {
+                let name = place.name.as_str();
+                let is_reason = place.unresolved.is_some() || name.starts_with("[truncated: ");
+                is_reason || right.contains(&name) || depth == 0 && inlined.contains(&name)
+            };
+            if !frame.functions.iter().all(is_right) {
+                *wrong.entry(text_of(stack)).or_default() += stack.samples;
+            }
+        }
+    }
+    if all < ENOUGH_SAMPLES {
+        return Some(format!("only {all} samples"));
+    }
+    // As for names that are known: a tick may fall into the loader or a prologue.
+    let share = wrong.values().sum::<u64>() as f64 / all as f64;
+    (share > 1.0 - AGREED).then(|| format!("{wrong:#?} of {all}"))
+}
+
+fn names_of(stack: &str) -> Vec<String> {
+    stack.split(" | ").map(str::to_string).collect()
+}
+
 /// The frames up to `main`, or all three of them without names, with as much as is told.
-fn text_of(stack: &Stack) -> String {
+pub(crate) fn text_of(stack: &Stack) -> String {
     let frames = stack.frames.iter();
     let is_named_after_main =
         |frame: &&SeenFrame| frame.functions.iter().any(|place| place.name == "main");
@@ -133,21 +187,4 @@ fn place_text(place: &Place) -> String {
         (None, "") => place.name.clone(),
         (None, file) => format!("{} {file}:{}", place.name, place.line),
     }
-}
-
-/// Whether a file in `folder` or below has `text` in it.
-pub(crate) fn said_in(folder: &Path, text: &str) -> bool {
-    let mut folders = vec![folder.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            if entry.path().is_dir() {
-                folders.push(entry.path());
-            } else if fs::read(entry.path())
-                .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
-            {
-                return true;
-            }
-        }
-    }
-    false
 }

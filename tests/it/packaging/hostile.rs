@@ -1,0 +1,459 @@
+//! Files made to crash, to mislead or to exhaust whoever reads them. A recording of them ends as any other does, in
+//! bounded time and memory; their frames have a right name or a reason, never a wrong name; and others keep theirs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::support::pprof::{self, Stack};
+use crate::support::recording::{Finished, Running};
+use crate::support::stacks::BY_TABLES;
+use crate::support::{Need, Record, Workload, missing};
+
+use super::spoil::Elf;
+use super::truth::{self, Tells};
+use super::{HZ, Packaging, burn, profile_of, row};
+
+/// Given to perfprof for what it reads, MiB; and what it and its helpers may have at most, all together: twice that for
+/// what is mapped from files, and for themselves.
+const SYMBOL_MEMORY_MIB: u64 = 128;
+const MOST_MEMORY_BYTES: u64 = 400 << 20;
+
+/// Given to perfprof for each file, seconds; and to all of them together.
+const SYMBOL_TIMEOUT: &str = "3";
+const MOST_TIME: Duration = Duration::from_secs(90);
+
+/// A program and what is done to it.
+struct Hostile {
+    packaging: Packaging,
+    spoil: fn(&mut Elf),
+    /// `None`: any right names, or reasons.
+    tells: Option<Tells>,
+}
+
+const fn hostile(name: &'static str, recipe: &'static str, spoil: fn(&mut Elf)) -> Hostile {
+    Hostile {
+        packaging: row(name, recipe),
+        spoil,
+        tells: None,
+    }
+}
+
+impl Hostile {
+    const fn needs(self, needs: &'static [&'static str]) -> Hostile {
+        let packaging = self.packaging.needs(needs);
+        Hostile { packaging, ..self }
+    }
+
+    const fn in_root(self) -> Hostile {
+        let packaging = self.packaging.in_root();
+        Hostile { packaging, ..self }
+    }
+
+    const fn tells(self, tells: Tells) -> Hostile {
+        let tells = Some(tells);
+        Hostile { tells, ..self }
+    }
+
+    /// A folder with the spoiled program; `None`, and said, where something is missing.
+    fn make(&self) -> Option<tempfile::TempDir> {
+        let made = self.packaging.make()?;
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let program = folder.path().join(match self.packaging.starts {
+            super::Starts::AsItIs => "program",
+            super::Starts::InRoot => "root/app/program",
+        });
+        run("cp", &["-a".as_ref(), &made.join("."), folder.path()]);
+        let mut elf = Elf(fs::read(&program).expect("the program can be read"));
+        (self.spoil)(&mut elf);
+        // By another process: a file this one has open for writing could be inherited by a child that another test
+        // starts at this moment, and then cannot be executed (ETXTBSY).
+        let spoiled = folder.path().join("spoiled");
+        fs::write(&spoiled, &elf.0).expect("a file can be written");
+        fs::remove_file(&program).expect("a file can be removed");
+        run("cp", &[&spoiled, &program]);
+        run("chmod", &["+x".as_ref(), &program]);
+        Some(folder)
+    }
+}
+
+fn run(program: &str, args: &[&Path]) {
+    let status = Command::new(program).args(args).status();
+    assert!(
+        status.expect("it can be run").success(),
+        "{program} {args:?}"
+    );
+}
+
+/// A recording of several programs, and what it cost.
+struct Survived {
+    finished: Finished,
+    stacks: Vec<Stack>,
+    peak_bytes: u64,
+    took: Duration,
+}
+
+/// Records all of them; `meanwhile` is called again and again while names are looked up.
+fn record(workloads: &[Workload], words: &[PathBuf], mut meanwhile: impl FnMut()) -> Survived {
+    let pids = workloads
+        .iter()
+        .flat_map(|workload| ["--pid".into(), workload.pid().to_string()]);
+    let record = Record::new().args(pids).args(words).args(BY_TABLES);
+    let profile = record.folder().join("out.pb.gz");
+    let mut recording = record
+        .args([
+            "--symbol-memory",
+            &SYMBOL_MEMORY_MIB.to_string(),
+            "--symbol-timeout",
+            SYMBOL_TIMEOUT,
+        ])
+        .args(["--no-symbol-cache", "-F", HZ, "--no-kernel", "-o"])
+        .args([&profile])
+        .start();
+    recording.wait_until_armed();
+    if !recording.has_ended() {
+        workloads.iter().for_each(burn);
+        recording.signal(Signal::SIGINT);
+    }
+    let (begin, mut peak_bytes) = (Instant::now(), 0);
+    while !recording.has_ended() {
+        peak_bytes = peak_bytes.max(peak_of_all(&recording));
+        meanwhile();
+        assert!(begin.elapsed() < 2 * MOST_TIME, "it does not end");
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    let took = begin.elapsed();
+    let finished = recording.wait();
+    finished.assert_recorded();
+    let stacks = pprof::stacks(&profile_of(&finished));
+    Survived {
+        finished,
+        stacks,
+        peak_bytes,
+        took,
+    }
+}
+
+/// The largest resident sizes of the recorder and of its helpers that live now, added up.
+fn peak_of_all(recording: &Running) -> u64 {
+    let pid = recording.pid();
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let children: Vec<u32> = children
+        .flat_map(|pids| {
+            pids.split_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    children.into_iter().chain([pid]).map(peak_bytes).sum()
+}
+
+fn peak_bytes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+impl Survived {
+    fn stacks_of(&self, pid: u32) -> Vec<&Stack> {
+        self.stacks
+            .iter()
+            .filter(|stack| stack.pid == pid)
+            .collect()
+    }
+
+    #[track_caller]
+    fn assert_bounded(&self) {
+        eprintln!("{:?}, {} MiB", self.took, self.peak_bytes >> 20);
+        assert!(self.took < MOST_TIME, "it took {:?}", self.took);
+        assert!(
+            self.peak_bytes < MOST_MEMORY_BYTES,
+            "{} MiB",
+            self.peak_bytes >> 20
+        );
+        for text in [&self.finished.stderr, &self.finished.report()] {
+            assert!(!text.contains('\x1b'), "an escape character comes through");
+            assert!(
+                !text.contains("root:x:0"),
+                "the content of another file comes through:\n{text}"
+            );
+        }
+    }
+}
+
+/// A good program among them, whose names must not suffer.
+const BYSTANDER: Hostile =
+    hostile("bystander", "gcc -g $ALL -o program", |_| ()).tells(Tells::Lines);
+
+fn assert_survived(rows: &[Hostile]) {
+    if missing(&[Need::Bpf, Need::Root]) {
+        return;
+    }
+    let rows = rows.iter().chain([&BYSTANDER]);
+    let made = rows.filter_map(|row| Some((row, row.make()?)));
+    let made: Vec<(&Hostile, tempfile::TempDir)> = made.collect();
+    let start = |(row, folder): &(&Hostile, tempfile::TempDir)| row.packaging.start(folder.path());
+    let running: Vec<Workload> = made.iter().map(start).collect();
+    let survived = record(&running, &[], || ());
+    let wrong = made
+        .iter()
+        .zip(&running)
+        .filter_map(|((row, _), workload)| {
+            let stacks = survived.stacks_of(workload.pid());
+            let why = match row.tells {
+                Some(tells) => truth::disagreement(&stacks, tells),
+                None => truth::wrong_names(&stacks),
+            };
+            Some(format!("{}: {}", row.packaging.name, why?))
+        });
+    let wrong: Vec<String> = wrong.collect();
+    assert!(
+        wrong.is_empty(),
+        "{}\n{}",
+        wrong.join("\n"),
+        survived.finished.stderr
+    );
+    survived.assert_bounded();
+}
+
+#[test]
+fn sections_that_lie_end_in_a_reason() {
+    const GOOD: &str = "gcc -g $ALL -o program";
+    let names = Tells::Names;
+    assert_survived(&[
+        hostile("many-sections", GOOD, Elf::many_sections),
+        hostile("sections-outside", GOOD, Elf::sections_outside),
+        hostile("info-outside", GOOD, |elf| elf.outside(".debug_info")).tells(names),
+        hostile("info-endless", GOOD, |elf| elf.endless(".debug_info")).tells(names),
+        hostile("abbrev-endless", GOOD, |elf| elf.endless(".debug_abbrev")).tells(names),
+        hostile("line-outside", GOOD, |elf| elf.outside(".debug_line")),
+        hostile("symbols-endless", GOOD, |elf| elf.endless(".symtab")),
+        hostile("symbols-sizeless", GOOD, |elf| {
+            elf.entries_without_size(".symtab")
+        }),
+        hostile("strings-outside", "gcc $ALL -o program", |elf| {
+            elf.outside(".strtab")
+        }),
+        hostile("info-noise", GOOD, |elf| elf.noise(".debug_info")),
+        hostile("abbrev-noise", GOOD, |elf| elf.noise(".debug_abbrev")),
+        hostile("line-noise", GOOD, |elf| elf.noise(".debug_line")),
+        hostile("str-noise", "gcc -g $ALL -o program", |elf| {
+            elf.noise(".debug_line_str")
+        }),
+        hostile("unwind-endless", GOOD, |elf| elf.endless(".eh_frame")),
+        hostile("other-class", GOOD, |elf| elf.0[4] = 1),
+    ]);
+}
+
+#[test]
+fn packed_sections_that_would_fill_the_memory_are_refused() {
+    const ZEROS: &str = "gcc -g $ALL -o program; truncate -s 512M zeros; objcopy --update-section .debug_info=zeros program
+                         objcopy --compress-debug-sections=zlib program; rm zeros";
+    const ZEROS_ZSTD: &str = "gcc -g $ALL -o program; truncate -s 512M zeros; objcopy --update-section .debug_info=zeros program
+                              objcopy --compress-debug-sections=zstd program; rm zeros";
+    const XZ: &str =
+        "gcc -s $ALL -o program; truncate -s 512M zeros; xz -0 < zeros > mini; rm zeros
+                      objcopy --add-section .gnu_debugdata=mini program; rm mini";
+    const XZ_OF_ITSELF: &str = "gcc $ALL -o program; xz -0 < program > mini; strip program
+                                objcopy --add-section .gnu_debugdata=mini program; rm mini";
+    let names = Tells::Names;
+    assert_survived(&[
+        hostile("claims-8-gb", "gcc -g -gz $ALL -o program", |elf| {
+            elf.claims(".debug_info", 8 << 30)
+        })
+        .tells(names),
+        hostile("claims-all", "gcc -g -gz $ALL -o program", |elf| {
+            elf.claims(".debug_info", u64::MAX)
+        })
+        .tells(names),
+        hostile("bomb-zlib", ZEROS, |_| ()).tells(names),
+        hostile("bomb-zlib-small", ZEROS, |elf| {
+            elf.claims(".debug_info", 1000)
+        })
+        .tells(names),
+        hostile("bomb-zstd", ZEROS_ZSTD, |_| ()).tells(names),
+        hostile("bomb-zstd-small", ZEROS_ZSTD, |elf| {
+            elf.claims(".debug_info", 1000)
+        })
+        .tells(names),
+        hostile("bomb-xz", XZ, |_| ())
+            .needs(&["xz"])
+            .tells(Tells::Nothing("no-symbol")),
+        hostile("mini-good", XZ_OF_ITSELF, |_| ())
+            .needs(&["xz"])
+            .tells(names),
+        hostile("mini-dictionary", XZ_OF_ITSELF, Elf::large_dictionary).needs(&["xz"]),
+        hostile("mini-noise", XZ_OF_ITSELF, |elf| {
+            elf.noise(".gnu_debugdata")
+        })
+        .needs(&["xz"])
+        .tells(Tells::Nothing("no-symbol")),
+    ]);
+}
+
+#[test]
+fn debug_information_in_circles_or_without_end_is_given_up() {
+    let names = Tells::Names;
+    assert_survived(&[
+        hostile(
+            "cycles",
+            "gcc $ALL -Wa,-I$SRC $SRC/cycles.s -o program",
+            |_| (),
+        )
+        .tells(names),
+        hostile(
+            "claims",
+            "gcc $ALL -Wa,-I$SRC $SRC/claims.s -o program",
+            |_| (),
+        ),
+        hostile(
+            "nesting",
+            "gcc $ALL -Wa,-I$SRC $SRC/nesting.s -o program",
+            |_| (),
+        ),
+        hostile(
+            "endless",
+            "gcc $ALL -Wa,-I$SRC $SRC/endless.s -o program",
+            |_| (),
+        ),
+    ]);
+}
+
+/// Names of further files lead to nothing that blocks, that never ends, or that is not the target's.
+#[test]
+fn links_to_other_files_lead_nowhere_they_should_not() {
+    const LINK: &str = "gcc -g -Wl,--build-id=none $ALL -o program; debug_file; strip -g program
+                        objcopy --add-gnu-debuglink=program.debug program; rm program.debug;";
+    let fifo = format!("{LINK} mkfifo program.debug").leak();
+    let device = format!("{LINK} ln -s /dev/zero program.debug").leak();
+    let folder = format!("{LINK} mkdir program.debug").leak();
+    // A name and a checksum as a `.gnu_debuglink` has them, or a build ID behind the name.
+    const LINK_OUT: &str =
+        "gcc $ALL -o program; printf '../../../../../../etc/passwd\\0\\0\\0\\0\\1\\2\\3\\4' > link
+                            objcopy --add-section .gnu_debuglink=link program";
+    const OWN_CRC: &str = "gcc $ALL -o program; printf '/etc/passwd\\0\\1\\2\\3\\4' > link
+                           objcopy --add-section .gnu_debuglink=link program";
+    const SHARED_OUT: &str =
+        "gcc -g $ALL -o program; printf '/etc/passwd\\00012345678901234567890' > link
+                              objcopy --add-section .gnu_debugaltlink=link program";
+    const SHARED_FIFO: &str =
+        "gcc -g $ALL -o program; mkfifo shared; printf 'shared\\00012345678901234567890' > link
+                               objcopy --add-section .gnu_debugaltlink=link program";
+    const SHARED_ENDLESS: &str =
+        "gcc -g $ALL -o program; printf '/dev/zero\\00012345678901234567890' > link
+                                  objcopy --add-section .gnu_debugaltlink=link program";
+    const SPLIT: &str = "units gcc -gdwarf-5 -gsplit-dwarf; gcc *.o -o program; rm *.o;";
+    let split_fifo = format!("{SPLIT} rm *.dwo; mkfifo packaged.dwo packaged_part.dwo").leak();
+    let split_device = format!("{SPLIT} rm *.dwo; ln -s /dev/zero packaged.dwo").leak();
+    let split_other =
+        format!("{SPLIT} mv packaged.dwo aside; cp packaged_part.dwo packaged.dwo").leak();
+    let package_fifo = format!("{SPLIT} rm *.dwo; mkfifo program.dwp").leak();
+    const ROOT: &str =
+        "gcc -g -static $ALL -o program; id=$(by_build_id); strip -g program; mkdir -p root/app
+                        mv program root/app/; mkdir -p root/usr/lib/debug/$(dirname $id);";
+    let root_fifo = format!("{ROOT} mkfifo root/usr/lib/debug/$id").leak();
+    let root_link =
+        format!("{ROOT} ln -s /../../../../../../../etc/passwd root/usr/lib/debug/$id").leak();
+    let root_circle = format!("{ROOT} ln -s $(basename $id) root/usr/lib/debug/$id").leak();
+    let names = Tells::Names;
+    let keep = |_: &mut Elf| ();
+    assert_survived(&[
+        hostile("link-fifo", fifo, keep).tells(names),
+        hostile("link-device", device, keep).tells(names),
+        hostile("link-folder", folder, keep).tells(names),
+        hostile("link-out", LINK_OUT, keep).tells(names),
+        hostile("link-absolute", OWN_CRC, keep).tells(names),
+        hostile("shared-out", SHARED_OUT, keep),
+        hostile("shared-fifo", SHARED_FIFO, keep),
+        hostile("shared-endless", SHARED_ENDLESS, keep),
+        hostile("split-fifo", split_fifo, keep),
+        hostile("split-device", split_device, keep),
+        hostile("split-other", split_other, keep),
+        hostile("split-absolute", SPLIT, |elf| {
+            elf.replace("packaged.dwo", "/dev/zero")
+        }),
+        hostile("split-up", SPLIT, |elf| {
+            elf.replace("packaged_part.dwo", "../../dev/zero")
+        }),
+        hostile("package-fifo", package_fifo, keep),
+        hostile("root-fifo", root_fifo, keep).in_root().tells(names),
+        hostile("root-link", root_link, keep).in_root().tells(names),
+        hostile("root-circle", root_circle, keep)
+            .in_root()
+            .tells(names),
+    ]);
+}
+
+#[test]
+fn names_that_would_command_a_terminal_are_harmless() {
+    const GOOD: &str = "gcc $ALL -o program";
+    if missing(&[Need::Bpf, Need::Root]) {
+        return;
+    }
+    let row = hostile("escapes", GOOD, |elf| {
+        elf.replace("own_static", "\x1b[2J;\n<b>")
+    });
+    let folder = row.make().expect("gcc is there");
+    let workload = row.packaging.start(folder.path());
+    let survived = record(&[workload], &[], || ());
+    survived.assert_bounded();
+    let folded = survived.finished.folded();
+    assert!(folded.total() > 100, "{}", folded.total());
+    assert!(folded.with("part_outer") > 0);
+}
+
+/// A file that gets shorter while it is mapped: touching what is gone is a SIGBUS.
+#[test]
+fn a_debug_file_truncated_while_it_is_read_ends_nobody() {
+    if missing(&[Need::Bpf, Need::Root]) {
+        return;
+    }
+    // Large, so that reading it takes a while.
+    let packaging = row(
+        "truncated",
+        "for i in $(seq 3000); do echo \"int made_$i(int x) { return x * $i + made; }\"; done > many.c
+         (echo 'static int made = 1;'; cat many.c) > all.c
+         gcc -g -Wl,--build-id=none $ALL all.c -o program; debug_file
+         objcopy --strip-all --add-gnu-debuglink=program.debug program; mkdir debug; mv program.debug debug/",
+    );
+    let made = packaging.make().expect("gcc is there");
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let debug_file = folder.path().join("program.debug");
+    let whole = fs::read(made.join("debug/program.debug")).expect("it can be read");
+    fs::write(&debug_file, &whole).expect("it can be written");
+    let workload = packaging.start(&made);
+    let pid = workload.pid();
+    let good = BYSTANDER.make().expect("gcc is there");
+    let bystander = BYSTANDER.packaging.start(good.path());
+    let (bystander_pid, mut is_short) = (bystander.pid(), false);
+    let words = ["--debug-dir".into(), folder.path().to_path_buf()];
+    let survived = record(&[workload, bystander], &words, || {
+        is_short = !is_short;
+        let len = if is_short { 4096 } else { whole.len() as u64 };
+        let file = fs::OpenOptions::new().write(true).open(&debug_file);
+        file.and_then(|file| file.set_len(len))
+            .expect("it can be truncated");
+    });
+    survived.assert_bounded();
+    for (pid, tells) in [(pid, None), (bystander_pid, Some(Tells::Lines))] {
+        let stacks = survived.stacks_of(pid);
+        let wrong = match tells {
+            Some(tells) => truth::disagreement(&stacks, tells),
+            None => truth::wrong_names(&stacks),
+        };
+        assert!(
+            wrong.is_none(),
+            "{}\n{}",
+            wrong.unwrap_or_default(),
+            survived.finished.stderr
+        );
+    }
+}
