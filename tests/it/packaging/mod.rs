@@ -165,7 +165,7 @@ impl Recorded {
             wrong.len(),
             self.rows.len(),
             wrong.join("\n"),
-            self.finished.stderr
+            warnings(&self.finished)
         );
     }
 }
@@ -175,6 +175,13 @@ fn burn(workload: &Workload) {
     workload.signal(Signal::SIGCONT);
     wait_for_cpu(workload.pid(), CPU_NS);
     workload.signal(Signal::SIGSTOP);
+}
+
+/// What the report warns of, to be shown with a failure.
+fn warnings(finished: &Finished) -> String {
+    let report = finished.report();
+    let rest = report.split("### Warnings").nth(1).unwrap_or_default();
+    rest.split("### ").next().unwrap_or_default().to_string()
 }
 
 fn profile_of(finished: &Finished) -> PathBuf {
