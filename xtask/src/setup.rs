@@ -112,6 +112,13 @@ const NEEDS: &[Need] = &[
         is_met: || on_path("debuginfod") && on_path("debuginfod-find"),
     },
     Need {
+        purposes: &[Purpose::Tests],
+        what: "dwz and xz",
+        why: "the tests record programs whose debug information is shared, or packed",
+        packages: &["dwz", "xz-utils"],
+        is_met: || on_path("dwz") && on_path("xz"),
+    },
+    Need {
         purposes: &[Purpose::Bench],
         what: "perf",
         why: "a peer",

@@ -38,7 +38,7 @@ fn record(workload: &Workload, meanwhile: impl FnOnce()) -> Finished {
     let record = Record::pid(workload.pid()).args(BY_TABLES);
     let profile = record.folder().join("out.pb.gz");
     let mut recording = record
-        .args(["-F", HZ, "--no-kernel", "-o"])
+        .args(["-F", HZ, "--no-kernel", "--no-symbol-cache", "-o"])
         .args([&profile])
         .start();
     recording.wait_until_armed();
@@ -205,7 +205,7 @@ fn processes_and_files_gone_before_the_end_keep_their_lines() {
     let script = "for child in 1 2 3 4 5; do \"$1\"/program 60 >/dev/null 2>&1 || :; done; rm -r \"$1\"; exec true";
     let record = Record::new()
         .args(BY_TABLES)
-        .args(["-F", HZ, "--no-kernel"]);
+        .args(["-F", HZ, "--no-kernel", "--no-symbol-cache"]);
     let profile = record.folder().join("out.pb.gz");
     let finished = record
         .args(["-o".as_ref(), profile.as_os_str()])
@@ -248,7 +248,7 @@ fn a_library_unloaded_and_deleted_keeps_its_lines() {
     let record = Record::pid(workload.pid()).args(BY_TABLES);
     let profile = record.folder().join("out.pb.gz");
     let mut recording = record
-        .args(["-F", HZ, "--no-kernel", "-o"])
+        .args(["-F", HZ, "--no-kernel", "--no-symbol-cache", "-o"])
         .args([&profile])
         .start();
     recording.wait_until_armed();

@@ -123,7 +123,7 @@ impl Recorded {
         let record = Record::new().args(pids).args(words).args(BY_TABLES);
         let profile = record.folder().join("out.pb.gz");
         let mut recording = record
-            .args(["-F", HZ, "--no-kernel", "-o"])
+            .args(["-F", HZ, "--no-kernel", "--no-symbol-cache", "-o"])
             .args([&profile])
             .start();
         recording.wait_until_armed();

@@ -2,11 +2,14 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process::Command;
 
+use crate::support::pprof;
+use crate::support::recording::perfprof;
 use crate::support::{Need, missing};
 
-use super::truth::Tells;
-use super::{Packaging, Recorded, row};
+use super::truth::{self, Tells};
+use super::{Packaging, Recorded, profile_of, row};
 
 const BY_BUILD_ID: &str = "gcc -g $ALL -o program; debug_file; objcopy --strip-all program; \
                            install_debug program.debug debug/$(by_build_id)";
@@ -94,5 +97,52 @@ fn debug_information_of_another_build_is_refused_and_said() {
     ] {
         let is_said = |line: &str| words.iter().all(|word| line.contains(word));
         assert!(report.lines().any(is_said), "{what} is not said: {report}");
+    }
+}
+
+/// The profile keeps build IDs and addresses: names can be had when debug information is, also where the program that ran
+/// no longer is.
+#[test]
+fn a_profile_without_names_is_mended_later() {
+    if missing(&[Need::Bpf]) {
+        return;
+    }
+    let nameless = row("mended-stripped", BY_BUILD_ID).tells(Tells::Nothing("no-symbol"));
+    let lineless = row(
+        "mended-names",
+        "gcc -g $ALL -o program; debug_file; strip -g program
+         install_debug program.debug debug/$(by_build_id)",
+    );
+    let rows = [nameless, lineless.tells(Tells::Names)];
+    let recorded = Recorded::of(&rows, &[]);
+    recorded.assert_as_known();
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let mended = folder.path().join("mended.pb.gz");
+    let output = Command::new(perfprof())
+        .args(["symbolize", "--no-symbol-cache"])
+        .arg(profile_of(&recorded.finished))
+        .args(debug_dirs(&rows))
+        .arg("--artifacts")
+        .arg(folder.path().join("artifacts"))
+        .arg("-o")
+        .arg(&mended)
+        .output()
+        .expect("perfprof can be run");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        matches!(output.status.code(), Some(0 | 5)),
+        "{}: {stderr}",
+        output.status
+    );
+    let stacks = pprof::stacks(&mended);
+    for (row, pid) in &recorded.rows {
+        let of_row: Vec<_> = stacks.iter().filter(|stack| stack.pid == *pid).collect();
+        let wrong = truth::disagreement(&of_row, Tells::Lines);
+        assert!(
+            wrong.is_none(),
+            "{}: {}\n{stderr}",
+            row.name,
+            wrong.unwrap_or_default()
+        );
     }
 }

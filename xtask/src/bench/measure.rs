@@ -31,7 +31,7 @@ pub(super) struct Cost {
     pub(super) samples: u64,
     /// User and system time of all its processes.
     pub(super) cpu_seconds: f64,
-    /// The largest resident size seen (`VmHWM`) in its recording process.
+    /// The largest resident sizes (`VmHWM`) of the processes it recorded with, added up.
     pub(super) rss_bytes: u64,
     /// From the order to stop until readable stacks lie on the disk.
     pub(super) finish_seconds: f64,

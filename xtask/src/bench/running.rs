@@ -33,7 +33,7 @@ pub(super) struct Ended {
     pub(super) status: ExitStatus,
     /// User and system time.
     pub(super) cpu_seconds: f64,
-    /// The largest resident size seen (`VmHWM`) of its first process.
+    /// The largest resident sizes (`VmHWM`) of the processes that lived at one time, added up.
     pub(super) rss_bytes: u64,
     /// When the order to stop was given.
     pub(super) stopped: Instant,
@@ -101,7 +101,7 @@ impl Running {
         let before = children_cpu_seconds()?;
         let mut peak = 0;
         let status = loop {
-            peak = peak.max(peak_rss_bytes(pid));
+            peak = peak.max(peak_rss_of_all(pid));
             if let Some(status) = self.child.try_wait()? {
                 break status;
             }
@@ -151,8 +151,20 @@ fn holds_perf_event(pid: u32) -> bool {
     links.any(|link| link.to_string_lossy().contains("[perf_event]"))
 }
 
+/// Of a process and of those it has started and that live now, added up: what they share counts for each.
+pub(super) fn peak_rss_of_all(pid: u32) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+    let tasks = tasks.into_iter().flatten().flatten();
+    let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let children: String = children.collect();
+    let children = children
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok());
+    children.map(peak_rss_bytes).sum::<u64>() + peak_rss_bytes(pid)
+}
+
 /// `VmHWM` of `/proc/PID/status`; 0 once the process is gone.
-pub(super) fn peak_rss_bytes(pid: u32) -> u64 {
+fn peak_rss_bytes(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());

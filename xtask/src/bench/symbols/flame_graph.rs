@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
-use crate::bench::running::peak_rss_bytes;
+use crate::bench::running::peak_rss_of_all;
 
 const POLL: Duration = Duration::from_millis(5);
 
 /// Nobody waits that long for a profile.
 const LIMIT: Duration = Duration::from_secs(150);
 
-/// Draws `flame.svg` from the `perf.data` beside it. Out: the largest resident size of `perf script` or of a process it
-/// has started (it asks `addr2line` for inlined functions), bytes.
+/// Draws `flame.svg` from the `perf.data` beside it. Out: the largest resident size of `perf script` and of what it has
+/// started (it asks `addr2line` for inlined functions), bytes.
 pub(super) fn draw(inferno: &Path, folder: &Path, inlined: bool) -> anyhow::Result<u64> {
     let mut script = Command::new("perf");
     script
@@ -44,7 +44,7 @@ pub(super) fn draw(inferno: &Path, folder: &Path, inlined: bool) -> anyhow::Resu
     )?);
     let (begin, mut peak) = (Instant::now(), 0);
     let status = loop {
-        peak = peak.max(peak_of_tree(script.0.id()));
+        peak = peak.max(peak_rss_of_all(script.0.id()));
         if let Some(status) = draw.0.try_wait()? {
             break status;
         }
@@ -76,13 +76,4 @@ fn spawn(command: &mut Command) -> anyhow::Result<Child> {
     let name = command.get_program().to_string_lossy().into_owned();
     let child = command.stderr(Stdio::null()).spawn();
     child.with_context(|| format!("failed to run `{name}`"))
-}
-
-fn peak_of_tree(pid: u32) -> u64 {
-    let children =
-        fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let children = children
-        .split_whitespace()
-        .filter_map(|pid| pid.parse().ok());
-    children.chain([pid]).map(peak_rss_bytes).max().unwrap_or(0)
 }
