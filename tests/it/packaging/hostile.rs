@@ -23,7 +23,7 @@ const SYMBOL_MEMORY_MIB: u64 = 128;
 const MOST_MEMORY_BYTES: u64 = 400 << 20;
 
 /// Given to perfprof for each file, seconds; and to all of them together.
-const SYMBOL_TIMEOUT: &str = "3";
+const SYMBOL_TIMEOUT: &str = "5";
 const MOST_TIME: Duration = Duration::from_secs(90);
 
 /// A program and what is done to it.
@@ -78,6 +78,16 @@ impl Hostile {
         run("chmod", &["+x".as_ref(), &program]);
         Some(folder)
     }
+}
+
+/// Follows the only entry of each folder.
+fn only_file_below(folder: &Path) -> PathBuf {
+    let mut path = folder.to_path_buf();
+    while path.is_dir() {
+        let mut entries = fs::read_dir(&path).expect("a folder can be listed");
+        path = entries.next().expect("an entry").expect("an entry").path();
+    }
+    path
 }
 
 fn run(program: &str, args: &[&Path]) {
@@ -172,7 +182,8 @@ impl Survived {
 
     #[track_caller]
     fn assert_bounded(&self) {
-        eprintln!("{:?}, {} MiB", self.took, self.peak_bytes >> 20);
+        let (took, mib) = (self.took, self.peak_bytes >> 20);
+        eprintln!("{took:?}, {mib} MiB{}", super::warnings(&self.finished));
         assert!(self.took < MOST_TIME, "it took {:?}", self.took);
         assert!(
             self.peak_bytes < MOST_MEMORY_BYTES,
@@ -419,28 +430,32 @@ fn a_debug_file_truncated_while_it_is_read_ends_nobody() {
     // Large, so that reading it takes a while.
     let packaging = row(
         "truncated",
-        "for i in $(seq 3000); do echo \"int made_$i(int x) { return x * $i + made; }\"; done > many.c
-         (echo 'static int made = 1;'; cat many.c) > all.c
-         gcc -g -Wl,--build-id=none $ALL all.c -o program; debug_file
-         objcopy --strip-all --add-gnu-debuglink=program.debug program; mkdir debug; mv program.debug debug/",
+        "(echo 'static int made = 1;'; for i in $(seq 1500); do echo \"int made_$i(int x) { return x * $i + made; }\"; done) > all.c
+         gcc -g $ALL all.c -o program; debug_file; objcopy --strip-all program
+         install_debug program.debug debug/$(by_build_id)",
     );
     let made = packaging.make().expect("gcc is there");
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let debug_file = folder.path().join("program.debug");
-    let whole = fs::read(made.join("debug/program.debug")).expect("it can be read");
-    fs::write(&debug_file, &whole).expect("it can be written");
+    run("cp", &["-a".as_ref(), &made.join("debug"), folder.path()]);
+    let debug_dir = folder.path().join("debug");
+    let debug_file = only_file_below(&debug_dir);
+    let whole = fs::read(&debug_file).expect("it can be read");
     let workload = packaging.start(&made);
     let pid = workload.pid();
     let good = BYSTANDER.make().expect("gcc is there");
     let bystander = BYSTANDER.packaging.start(good.path());
     let (bystander_pid, mut is_short) = (bystander.pid(), false);
-    let words = ["--debug-dir".into(), folder.path().to_path_buf()];
+    let words = ["--debug-dir".into(), debug_dir];
     let survived = record(&[workload, bystander], &words, || {
         is_short = !is_short;
-        let len = if is_short { 4096 } else { whole.len() as u64 };
-        let file = fs::OpenOptions::new().write(true).open(&debug_file);
-        file.and_then(|file| file.set_len(len))
-            .expect("it can be truncated");
+        let done = match is_short {
+            true => fs::OpenOptions::new()
+                .write(true)
+                .open(&debug_file)
+                .and_then(|file| file.set_len(4096)),
+            false => fs::write(&debug_file, &whole),
+        };
+        done.expect("it can be written");
     });
     survived.assert_bounded();
     for (pid, tells) in [(pid, None), (bystander_pid, Some(Tells::Lines))] {
