@@ -9,6 +9,7 @@ mod aside;
 mod debug_files;
 pub mod debuginfod;
 mod demangle;
+pub mod go;
 mod jit;
 mod kernel;
 mod known_roots;

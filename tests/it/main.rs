@@ -6,6 +6,7 @@ mod changing_code;
 mod debuginfod;
 mod detours;
 mod following;
+mod go_names;
 mod golden;
 mod ground_truth;
 mod interop;
