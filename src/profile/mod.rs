@@ -20,6 +20,7 @@ mod display;
 mod end;
 mod frame;
 mod mapping;
+mod package;
 mod recording;
 mod stack;
 
@@ -34,6 +35,7 @@ pub use display::{DisplayFrame, KERNEL_SUFFIX, Role};
 pub use end::{StackEnd, Why};
 pub use frame::{Frame, FrameKind, Function, FunctionIx, Line, Unresolved};
 pub use mapping::{Mapping, MappingIx, MappingKind};
+pub use package::PackageFact;
 pub use recording::{CapacityFacts, CapacityPoint, LimitFacts, Origin, Recording, SelfCost};
 pub use stack::{FrameIx, StackIx, StackTree};
 

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::PackageFact;
+
 /// Which tool made the profile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -134,6 +136,8 @@ pub struct Recording {
     /// Half-width of the hottest path's 95 % interval that was asked for, as a share (0.01 is one point).
     pub precision: f64,
     pub capacity: Option<CapacityFacts>,
+    /// Where binaries came from whose frames lack names or lines.
+    pub packages: Vec<PackageFact>,
     /// What the reader must know, in whole sentences.
     pub warnings: Vec<String>,
 }

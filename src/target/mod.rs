@@ -18,6 +18,7 @@ pub mod jit;
 pub mod mappings;
 pub mod mountinfo;
 pub mod open;
+pub mod packages;
 pub mod process;
 pub mod processes;
 pub mod root;

@@ -12,6 +12,7 @@ mod ground_truth;
 mod interop;
 mod kernel_walks;
 mod linking;
+mod packages;
 mod packaging;
 mod postgres;
 mod report;
