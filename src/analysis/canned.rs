@@ -2,8 +2,8 @@
 
 use crate::profile::{
     Accounting, BuildId, CgroupCpu, ElfAddr, FileOffset, Frame, FrameIx, FrameKind, Function, Line,
-    Mapping, MappingIx, MappingKind, Profile, ProfileBuilder, Recording, Sample, SelfCost,
-    StackEnd, StackIx, Thread, ThreadCpu, ThreadIx, Unresolved, Why,
+    Mapping, MappingIx, MappingKind, PackageFact, Profile, ProfileBuilder, Recording, Sample,
+    SelfCost, StackEnd, StackIx, Thread, ThreadCpu, ThreadIx, Unresolved, Why,
 };
 
 /// Nanoseconds a tick stands for, at 999 Hz.
@@ -207,6 +207,15 @@ fn recording(service: &str) -> Recording {
             finish_ns: 230_000_000,
         },
         precision: 0.01,
+        packages: vec![PackageFact {
+            path: "/usr/lib/libz.so.1".into(),
+            build_id: "0badcafe".into(),
+            distribution: "debian".into(),
+            release: "bookworm".into(),
+            package: "zlib1g".into(),
+            version: "1:1.2.13".into(),
+            ..PackageFact::default()
+        }],
         warnings: vec!["the clock source changed from `tsc` to `hpet` while recording.".into()],
         ..Recording::default()
     }

@@ -6,12 +6,14 @@
 
 #[cfg(test)]
 pub(crate) mod canned;
+pub mod debug_packages;
 mod names;
 pub mod quality;
 pub mod self_total;
 pub mod split;
 pub mod stats;
 mod tally;
+pub mod unnamed;
 mod weight;
 
 pub use quality::{Coverage, Thresholds, Verdict};
@@ -20,6 +22,7 @@ pub use weight::{Measure, Weight};
 
 use crate::profile::Profile;
 use split::{ModuleSplit, ThreadSplit};
+use unnamed::Unnamed;
 
 /// The hottest paths kept: the report shows ten of each, machines get more.
 const HOT_PATHS: usize = 50;
@@ -31,6 +34,7 @@ pub struct Analysis {
     pub hot: HotPaths,
     pub threads: Vec<ThreadSplit>,
     pub modules: Vec<ModuleSplit>,
+    pub unnamed: Vec<Unnamed>,
 }
 
 impl Analysis {
@@ -41,6 +45,7 @@ impl Analysis {
             hot,
             threads: split::by_thread(profile),
             modules: split::by_module(profile),
+            unnamed: unnamed::unnamed(profile),
         }
     }
 }

@@ -98,7 +98,7 @@ pub fn publish(
         file: "coverage.json",
         schema: coverage::SCHEMA,
         version: coverage::SCHEMA_VERSION,
-        entry: coverage::entry(profile, &analysis.coverage),
+        entry: coverage::entry(profile, analysis),
     };
     let bottlenecks = Document {
         file: "bottleneck-report.json",

@@ -1,6 +1,7 @@
 //! `perfprof record`, from top to bottom: plan, arm, run, name, judge, write.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -14,15 +15,17 @@ use super::status::Log;
 use super::stop::{Exit, Failure};
 use super::watch::Watch;
 use super::words;
-use crate::analysis::Thresholds;
-use crate::profile::{Profile, ProfileBuilder, Recording, SelfCost};
+use crate::analysis::{Thresholds, unnamed};
+use crate::profile::{PackageFact, Profile, ProfileBuilder, Recording, SelfCost};
 use crate::recorder::{Recorded, RecordingLoop, SLICE_NS, StopSignals};
 use crate::sampling::{SamplingPlan, Scope};
 use crate::symbolize::{Aside, KernelNames, Places, name_into};
 use crate::sys::child::{HeldChild, RunningChild, kill_all, terminate};
 use crate::sys::usage::{OwnUsage, monotonic_ns, raise_open_files, unix_ns};
+use crate::target::binary::Binary;
 use crate::target::capabilities::Capability;
 use crate::target::host::Host;
+use crate::target::packages;
 use crate::target::process;
 
 /// What a `-- CMD` that is still running gets to end by itself.
@@ -100,20 +103,37 @@ pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
         naming.cost.cpu_ns as f64 / 1e9,
         naming.cost.max_rss_bytes as f64 / f64::from(1 << 20)
     ));
+    let mut profile: Profile = builder.build(recording, accounting);
+    profile.recording.packages = origins(&profile, &binaries);
     let usage = OwnUsage::now();
-    recording.self_cost = SelfCost {
+    profile.recording.self_cost = SelfCost {
         cpu_ns: usage.cpu_ns + naming.cost.cpu_ns,
         max_rss_bytes: usage.max_rss_bytes + naming.cost.max_rss_bytes,
         bpf_run_ns: bpf.map(|b| b.run_ns),
         bpf_runs: bpf.map(|b| b.runs),
         finish_ns: monotonic_ns() - ended_ns,
     };
-    let profile: Profile = builder.build(recording, accounting);
     let thresholds = Thresholds {
         confidence: plan.precision,
         ..Thresholds::default()
     };
     publish(&root, &profile, &thresholds, &plan.outputs, log)
+}
+
+/// More binaries than this are not looked up: the lightest of them stand for next to nothing.
+const MAX_ORIGINS: usize = 100;
+
+/// Where the binaries came from whose frames lack names or lines.
+fn origins(profile: &Profile, binaries: &[Arc<Binary>]) -> Vec<PackageFact> {
+    let wanting = unnamed::wanting(profile);
+    let found = wanting
+        .iter()
+        .take(MAX_ORIGINS)
+        .filter_map(|(path, build_id)| {
+            let mut binaries = binaries.iter();
+            binaries.find(|binary| binary.path == *path && binary.build_id == *build_id)
+        });
+    packages::facts(&found.map(|binary| &**binary).collect::<Vec<_>>())
 }
 
 /// The first Ctrl-C or SIGTERM ends the recording, the second one the program.

@@ -20,3 +20,17 @@ pub struct PackageFact {
     pub package: String,
     pub version: String,
 }
+
+/// Names and versions of packages are shorter.
+const MAX_WORD_BYTES: usize = 128;
+
+impl PackageFact {
+    /// Whether `text` can be a package's name or version, and part of a command: nothing in it means anything to a
+    /// shell, a terminal or Markdown. Source: Debian Policy §5.6.1, §5.6.12, which allow the most.
+    pub fn is_word(text: &str) -> bool {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"+-.:~_".contains(&b);
+        (1..=MAX_WORD_BYTES).contains(&text.len())
+            && text.bytes().all(plain)
+            && !text.starts_with('-')
+    }
+}

@@ -8,13 +8,17 @@ use serde_json::{Map, Value, json};
 
 use super::units;
 use crate::analysis::quality::{Metric, ModuleGap, Reason};
-use crate::analysis::{Coverage, Verdict};
+use crate::analysis::unnamed::Unnamed;
+use crate::analysis::{Analysis, Coverage, Verdict, debug_packages};
 use crate::profile::Profile;
 
 /// Value of the document's `schema`.
 pub const SCHEMA: &str = "perfprof.coverage";
 /// Raised when a reader of the former version would go wrong.
 pub const SCHEMA_VERSION: u64 = 1;
+
+/// Binaries listed as unnamed; the lightest of more than this weigh next to nothing.
+const MAX_UNNAMED: usize = 50;
 
 /// A finite number, or `null`: JSON has no other.
 pub(super) fn number(value: Option<f64>) -> Value {
@@ -65,7 +69,8 @@ struct MetricEntry<'a> {
 }
 
 /// One service's entry.
-pub fn entry(profile: &Profile, coverage: &Coverage) -> Value {
+pub fn entry(profile: &Profile, analysis: &Analysis) -> Value {
+    let coverage = &analysis.coverage;
     let mut metrics = Map::new();
     for metric in coverage.metrics() {
         metrics.insert(metric.id.to_owned(), metric_entry(metric));
@@ -73,6 +78,8 @@ pub fn entry(profile: &Profile, coverage: &Coverage) -> Value {
     let mut entry = head(profile, &coverage.verdict);
     entry.insert("metrics".to_owned(), Value::Object(metrics));
     entry.insert("hottest".to_owned(), hottest(coverage));
+    let rows = analysis.unnamed.iter().take(MAX_UNNAMED);
+    entry.insert("unnamed".to_owned(), rows.map(unnamed).collect());
     entry.insert("gaps".to_owned(), json!(profile.accounting.gaps));
     Value::Object(entry)
 }
@@ -115,6 +122,28 @@ fn module(gap: &ModuleGap) -> Value {
     })
 }
 
+/// A binary with frames that are only addresses, and what it takes to name them.
+fn unnamed(row: &Unnamed) -> Value {
+    let package = row.origin.as_ref().map(|origin| {
+        json!({
+            "distribution": origin.distribution,
+            "release": origin.release,
+            "package": origin.package,
+            "version": origin.version,
+        })
+    });
+    json!({
+        "module": row.module,
+        "build_id": row.build_id.map(|id| id.to_string()),
+        "reason": row.reason.id(),
+        "self_share": number(Some(row.self_share)),
+        "total_share": number(Some(row.total_share)),
+        "package": package,
+        "remedy": row.remedy,
+        "debuginfod": row.build_id.map(debug_packages::request_path),
+    })
+}
+
 /// What `confidence` is about; `null` without samples.
 fn hottest(coverage: &Coverage) -> Value {
     let Some(hottest) = &coverage.hottest else {
@@ -154,8 +183,8 @@ mod tests {
     const SCHEMA_TEXT: &str = include_str!("../../schemas/coverage.schema.json");
 
     fn document_of(profile: &Profile) -> Value {
-        let coverage = Coverage::of(profile, &Thresholds::default());
-        document(SCHEMA, SCHEMA_VERSION, vec![entry(profile, &coverage)])
+        let analysis = Analysis::of(profile, &Thresholds::default());
+        document(SCHEMA, SCHEMA_VERSION, vec![entry(profile, &analysis)])
     }
 
     #[test]
@@ -211,6 +240,9 @@ mod tests {
             assert!(metrics[id]["value"].is_number(), "{id}");
         }
         assert_eq!(metrics["stacks"]["reasons"][0]["id"], "frame-pointer-lost");
+        let unnamed = &document["services"][0]["unnamed"][0];
+        assert_eq!(unnamed["package"]["package"], "zlib1g");
+        assert_eq!(unnamed["debuginfod"], "/buildid/0badcafe/debuginfo");
         assert_eq!(
             document["services"][0]["recorded_at"],
             "2023-11-14T22:13:20Z"

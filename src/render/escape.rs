@@ -81,6 +81,15 @@ pub fn code_cell(text: &str) -> String {
 /// Our own sentences, in which outside names stand between backticks: names become code spans, the rest plain text.
 /// A name with a backtick in it may be cut differently, but nothing of it is ever markup.
 pub fn prose(text: &str) -> String {
+    prose_with(text, code)
+}
+
+/// The same within a table cell.
+pub fn prose_cell(text: &str) -> String {
+    prose_with(text, code_cell)
+}
+
+fn prose_with(text: &str, code: impl Fn(&str) -> String) -> String {
     if text.matches('`').count() % 2 == 1 {
         return inline(text);
     }
@@ -132,6 +141,7 @@ mod tests {
     fn prose_keeps_its_code_spans_and_escapes_everything_else() {
         assert_eq!(prose("run `a*b` <now>"), "run `a*b` \\<now\\>");
         assert_eq!(prose("odd ` one"), "odd \\` one");
+        assert_eq!(prose_cell("in `a|b` | c"), "in <code>a&#124;b</code> \\| c");
         assert_eq!(inline("[x](http://e)"), "\\[x\\](http\\://e)");
         assert_eq!(
             inline("![i](j) <script> a|b"),

@@ -1,4 +1,4 @@
-//! Which package owns a file is told as the system's own tool tells it.
+//! Which package owns a file is told as the system's own tool tells it, and the report says what to install from it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,7 +6,8 @@ use std::process::Command;
 use perfprof::target::packages::owners;
 use perfprof::target::root::Root;
 
-use crate::support::{Need, missing};
+use crate::support::workload::build_as;
+use crate::support::{Need, Record, Workload, missing};
 
 /// Real libraries and programs that are compared.
 const FILES: usize = 40;
@@ -74,4 +75,58 @@ fn owners_of_real_files_are_those_dpkg_names() {
         "{owned} of {} files are owned",
         paths.len()
     );
+}
+
+/// A folder as a distribution's root: a stripped program, and the package that owns it.
+fn ubuntu_with_an_app() -> tempfile::TempDir {
+    let recipe = ["cc", "-O2", "-static", "-Wl,--build-id"];
+    let program = build_as("steady.c", &recipe, "steady_packaged");
+    let dir = tempfile::tempdir().expect("temporary folder");
+    for folder in ["usr/bin", "etc", "var/lib/dpkg/info"] {
+        std::fs::create_dir_all(dir.path().join(folder)).expect("made");
+    }
+    let stripped = dir.path().join("usr/bin/app");
+    let strip = Command::new("strip")
+        .arg("-o")
+        .args([&stripped, &program])
+        .status();
+    assert!(strip.expect("strip runs").success());
+    let write =
+        |path: &str, text: &str| std::fs::write(dir.path().join(path), text).expect("written");
+    write(
+        "etc/os-release",
+        "ID=ubuntu\nID_LIKE=debian\nVERSION_CODENAME=noble\n",
+    );
+    write(
+        "var/lib/dpkg/status",
+        "Package: the-app\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1.2-3ubuntu4\n",
+    );
+    write("var/lib/dpkg/info/the-app.list", "/.\n/usr/bin/app\n");
+    dir
+}
+
+#[test]
+fn the_report_says_which_package_of_the_targets_own_root_names_its_frames() {
+    let needs = ["strip", "chroot"].map(Need::Program);
+    if missing(&[&[Need::Perf, Need::Root], &needs[..]].concat()) {
+        return;
+    }
+    let root = ubuntu_with_an_app();
+    let path = root.path().to_string_lossy().into_owned();
+    let running = Workload::start_program(Path::new("chroot"), &[&path, "/usr/bin/app"]);
+    let recorded = Record::pid(running.pid()).run_for_cpu(running.pid(), 500);
+    let report = recorded.report();
+    let row = report
+        .lines()
+        .find(|line| line.contains("/usr/bin/app` |") && line.contains("no-symbol"));
+    let row = row.unwrap_or_else(|| panic!("it is not in the list: {report}"));
+    assert!(
+        row.contains("`apt install the-app-dbgsym=1.2-3ubuntu4`"),
+        "{row}"
+    );
+    assert!(
+        report.contains("`deb http://ddebs.ubuntu.com noble main"),
+        "{report}"
+    );
+    assert!(report.contains("https://debuginfod.ubuntu.com"), "{report}");
 }

@@ -24,6 +24,7 @@ mod symbols;
 mod time;
 
 pub use metric::{Metric, ModuleGap, Reason};
+pub(super) use symbols::remedy as remedy_of;
 
 use super::self_total::{HotPath, HotPaths};
 use super::stats::Share;

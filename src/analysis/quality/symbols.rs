@@ -3,6 +3,7 @@
 
 use super::metric::{Metric, ModuleGap, Reason};
 use super::modules::Gaps;
+use crate::analysis::debug_packages;
 use crate::analysis::weight::{StackKey, by_stack, ratio};
 use crate::profile::{BuildId, Frame, FrameKind, MappingKind, Profile, Unresolved};
 
@@ -52,7 +53,8 @@ fn named<'a>(
     let mut metric =
         Metric::ratio("symbols", UNIT, counts, threshold).with_reasons(reasons.collect());
     metric.modules = gaps.worst(whole, |module, build_id, reason| {
-        Unresolved::from_id(reason).map_or_else(String::new, |r| remedy(r, module, build_id))
+        Unresolved::from_id(reason)
+            .map_or_else(String::new, |r| remedy(profile, r, module, build_id))
     });
     metric.or_remedy(first_remedy)
 }
@@ -80,7 +82,9 @@ fn with_lines<'a>(
     let counts = ((whole - missing) as f64, whole as f64);
     let mut metric =
         Metric::ratio("source_lines", UNIT, counts, threshold).with_reasons(vec![reason]);
-    metric.modules = gaps.worst(whole, |module, build_id, _| debug_info(module, build_id));
+    metric.modules = gaps.worst(whole, |module, build_id, _| {
+        debug_packages::remedy(profile, module, build_id)
+    });
     metric.or_remedy(first_remedy)
 }
 
@@ -131,9 +135,15 @@ fn explain(reason: Unresolved) -> &'static str {
     }
 }
 
-fn remedy(reason: Unresolved, module: &str, build_id: Option<BuildId>) -> String {
+/// What would give frames in `module` that have no name for this reason one.
+pub(in crate::analysis) fn remedy(
+    profile: &Profile,
+    reason: Unresolved,
+    module: &str,
+    build_id: Option<BuildId>,
+) -> String {
     match reason {
-        Unresolved::NoSymbol => debug_info(module, build_id),
+        Unresolved::NoSymbol => debug_packages::remedy(profile, module, build_id),
         Unresolved::FileGone => format!(
             "restart the service so that it runs the `{module}` that is installed, or keep the old file until recording is over"
         ),
@@ -148,16 +158,6 @@ fn remedy(reason: Unresolved, module: &str, build_id: Option<BuildId>) -> String
     }
 }
 
-/// What to install or build for a binary without symbols or lines.
-fn debug_info(module: &str, build_id: Option<BuildId>) -> String {
-    match build_id {
-        Some(id) => format!("install the debug symbols of build ID {id} (`{module}`)"),
-        None => format!(
-            "build `{module}` with `-g -Wl,--build-id` or install its debug symbols; it has no build ID to find them by"
-        ),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,7 +168,7 @@ mod tests {
         let (symbols, lines) = measure(&canned::server(), Some(0.8), None);
         assert_eq!(symbols.modules.len(), 1);
         assert_eq!(symbols.modules[0].count, canned::STRIPPED_TICKS);
-        assert!(symbols.modules[0].remedy.contains("build ID 0badcafe"));
+        assert!(symbols.modules[0].remedy.contains("zlib1g-dbgsym=1:1.2.13"));
         assert_eq!(symbols.reasons[0].id, "no-symbol");
         let modules: Vec<&str> = lines.modules.iter().map(|m| m.module.as_str()).collect();
         assert_eq!(modules, ["/usr/lib/libz.so.1", "/usr/lib/libfoo.so"]);
@@ -177,9 +177,10 @@ mod tests {
 
     #[test]
     fn every_reason_has_its_own_counter_and_words() {
+        let profile = canned::server();
         for (index, reason) in Unresolved::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index);
-            assert!(!explain(reason).is_empty() && !remedy(reason, "m", None).is_empty());
+            assert!(!explain(reason).is_empty() && !remedy(&profile, reason, "m", None).is_empty());
         }
     }
 }

@@ -111,13 +111,12 @@ pub(super) fn to_do(analysis: &Analysis) -> String {
         gaps.map(|gap| line(gap, what)).collect()
     };
     let mut lines = coverage.source_lines.clone();
-    // Symbols and line tables come in the same package.
+    // Symbols and line tables come in the same package, and what has no names is a list of its own.
     let nameless = &coverage.symbols.modules;
     lines
         .modules
         .retain(|gap| nameless.iter().all(|other| other.module != gap.module));
     let list = [
-        worth(&coverage.symbols, "of frames without a name"),
         worth(&coverage.stacks, "of stacks broke off there"),
         worth(&lines, "of user frames without a line"),
     ]

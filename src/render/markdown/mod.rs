@@ -8,6 +8,7 @@ mod coverage;
 mod hot;
 mod overview;
 mod split;
+mod unnamed;
 
 pub use overview::{OverviewRow, overview};
 
@@ -50,6 +51,7 @@ pub fn section(profile: &Profile, analysis: &Analysis, attachments: &Attachments
         hot::hot_paths(profile, analysis),
         split::threads(profile, &analysis.threads),
         split::modules(&analysis.modules),
+        unnamed::to_do(&analysis.unnamed),
         coverage::to_do(analysis),
         capacity(attachments.capacity.as_deref()),
         cost(profile),

@@ -1,7 +1,8 @@
 //! Alpine's database: `/lib/apk/db/installed`, a paragraph for each package. `P:` is its name, `V:` its version, `F:` a
 //! folder without the leading slash, and `R:` a file in the folder last named. Source: apk(5), "installed database".
 
-use super::{Package, Reader, Wanted, is_word};
+use super::{Package, Reader, Wanted};
+use crate::profile::PackageFact;
 
 /// Newer systems keep it below `/usr`.
 const DATABASES: [&str; 2] = ["/lib/apk/db/installed", "/usr/lib/apk/db/installed"];
@@ -28,7 +29,10 @@ pub(super) fn find(reader: &mut Reader, wanted: &mut Wanted) {
             Some(("P", name)) => package.name = name.to_owned(),
             Some(("V", version)) => package.version = version.to_owned(),
             Some(("F", name)) => folder = name,
-            Some(("R", name)) if is_word(&package.name) && is_word(&package.version) => {
+            Some(("R", name))
+                if PackageFact::is_word(&package.name)
+                    && PackageFact::is_word(&package.version) =>
+            {
                 wanted.offer(format!("/{folder}/{name}").as_bytes(), || package.clone());
             }
             _ => {}

@@ -6,7 +6,8 @@
 
 use std::path::Path;
 
-use super::{Package, Reader, Wanted, is_word};
+use super::{Package, Reader, Wanted};
+use crate::profile::PackageFact;
 
 const STATUS: &str = "/var/lib/dpkg/status";
 /// 4,000 packages have about 8 MB.
@@ -74,15 +75,17 @@ fn entries(status: &str) -> Vec<Entry> {
             None if line.is_empty() => {
                 let done = std::mem::take(&mut entry);
                 if done.is_installed
-                    && is_word(&done.package.name)
-                    && is_word(&done.package.version)
+                    && PackageFact::is_word(&done.package.name)
+                    && PackageFact::is_word(&done.package.version)
                 {
                     entries.push(done);
                 }
             }
             Some(("Package", name)) => entry.package.name = name.to_owned(),
             Some(("Version", version)) => entry.package.version = version.to_owned(),
-            Some(("Architecture", arch)) if is_word(arch) => entry.arch = arch.to_owned(),
+            Some(("Architecture", arch)) if PackageFact::is_word(arch) => {
+                entry.arch = arch.to_owned()
+            }
             Some(("Status", status)) => entry.is_installed = status.ends_with(" installed"),
             Some(("Multi-Arch", kind)) => entry.is_multi_arch = kind == "same",
             _ => {}

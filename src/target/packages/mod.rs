@@ -22,8 +22,6 @@ const MAX_OS_RELEASE_BYTES: u64 = 64 << 10;
 const MAX_BYTES: u64 = 256 << 20;
 /// Files opened, for all roots together. A desktop has about 4,000 packages, a list each.
 const MAX_FILES: u32 = 50_000;
-/// Packages and versions are shorter.
-const MAX_WORD_BYTES: usize = 128;
 
 /// A package that is installed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,14 +57,15 @@ pub fn facts(binaries: &[&Binary]) -> Vec<PackageFact> {
             open: &mut |path| root.open(path),
             budget: &mut budget,
         };
-        facts_in(&mut reader, &inside)
+        facts_in(&mut reader, root, &inside)
     });
     facts.collect()
 }
 
-fn facts_in(reader: &mut Reader, binaries: &[&Binary]) -> Vec<PackageFact> {
+fn facts_in(reader: &mut Reader, root: &Root, binaries: &[&Binary]) -> Vec<PackageFact> {
     let distribution = reader.distribution();
-    let paths: Vec<&str> = binaries.iter().map(|binary| &*binary.path).collect();
+    let inside = binaries.iter().map(|binary| root.inside(&binary.path));
+    let paths: Vec<&str> = inside.collect();
     let owners = reader.owners(&paths);
     let facts = binaries.iter().zip(owners).map(|(binary, owner)| {
         let owner = owner.unwrap_or_default();
@@ -168,7 +167,7 @@ fn os_release(text: &str) -> Distribution {
     };
     let plain = |key: &str| {
         value(key)
-            .filter(|v| is_word(v))
+            .filter(|v| PackageFact::is_word(v))
             .unwrap_or_default()
             .to_owned()
     };
@@ -176,18 +175,15 @@ fn os_release(text: &str) -> Distribution {
     let release = [plain("VERSION_CODENAME"), plain("VERSION_ID")];
     Distribution {
         id: plain("ID"),
-        like: like.filter(|id| is_word(id)).map(str::to_owned).collect(),
+        like: like
+            .filter(|id| PackageFact::is_word(id))
+            .map(str::to_owned)
+            .collect(),
         release: release
             .into_iter()
             .find(|word| !word.is_empty())
             .unwrap_or_default(),
     }
-}
-
-/// Fits for names and versions of packages: nothing that a shell, a terminal or Markdown takes for its own.
-fn is_word(text: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"+-.:~_".contains(&b);
-    (1..=MAX_WORD_BYTES).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with('-')
 }
 
 /// Paths whose owner is sought, in all spellings a database may have: `/lib` is a link to `/usr/lib` on most systems,
