@@ -59,18 +59,16 @@ pub fn origin<'a>(
 /// What to do for a binary without symbols or lines.
 pub(super) fn remedy(profile: &Profile, module: &str, build_id: Option<BuildId>) -> String {
     let origin = origin(profile, module, build_id);
-    match (origin.and_then(|fact| command(fact, build_id)), build_id) {
-        (Some(command), _) => format!("`{command}`"),
-        (None, Some(id)) if origin.is_some_and(|fact| fact.package.is_empty()) => {
-            format!(
-                "no package owns it: pass the folder of its debug file (build ID {id}) as `--debug-dir DIR`, or build it with `-g`"
-            )
-        }
-        (None, Some(id)) => {
-            format!("install the debug symbols of build ID {id}, or fetch them by `--debuginfod`")
-        }
-        (None, None) => format!(
-            "build `{module}` with `-g -Wl,--build-id`; it has no build ID to find debug symbols by"
+    if let Some(command) = origin.and_then(|fact| command(fact, build_id)) {
+        return format!("`{command}`");
+    }
+    let name = module.rsplit('/').next().unwrap_or(module);
+    match build_id {
+        Some(_) => format!(
+            "find the debug file of `{name}` by `--debug-dir DIR` or `--debuginfod`, or build it with `-g`"
+        ),
+        None => format!(
+            "build `{name}` with `-g -Wl,--build-id`; it has no build ID to find a debug file by"
         ),
     }
 }
@@ -86,8 +84,9 @@ fn command(fact: &PackageFact, build_id: Option<BuildId>) -> Option<String> {
         Family::Alpine => packaged.map(|package| format!("apk add {package}-dbg={version}")),
         Family::Fedora => build_id
             .map(|id| format!("dnf install --enablerepo='*debug*' 'debuginfo(build-id) = {id}'")),
-        Family::Suse => build_id
-            .map(|id| format!("zypper install --plus-content debug 'debuginfo(build-id) = {id}'")),
+        Family::Suse => build_id.map(|id| {
+            format!("zypper --plus-content debug install --capability 'debuginfo(build-id) = {id}'")
+        }),
         Family::Other => None,
     }
 }
@@ -205,7 +204,7 @@ mod tests {
             ),
             (
                 fact("opensuse-leap", &["suse", "opensuse"], "", ""),
-                "zypper install --plus-content debug 'debuginfo(build-id) = 0badcafe'",
+                "zypper --plus-content debug install --capability 'debuginfo(build-id) = 0badcafe'",
             ),
         ];
         for (fact, expected) in cases {

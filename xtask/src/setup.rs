@@ -154,9 +154,9 @@ const NEEDS: &[Need] = &[
         is_met: || on_path("redis-server") && on_path("redis-benchmark"),
     },
     Need {
-        purposes: &[Purpose::Bench],
+        purposes: &[Purpose::Tests, Purpose::Bench],
         what: "openssl",
-        why: "a workload",
+        why: "a workload, and the https server of a test",
         packages: &["openssl"],
         is_met: || on_path("openssl"),
     },

@@ -70,10 +70,8 @@ fn archives(rows: &[&Unnamed]) -> Vec<String> {
 
 /// How names get into a profile that is already there.
 fn afterwards(rows: &[&Unnamed]) -> Option<String> {
-    let by_file = [Unresolved::NoSymbol, Unresolved::FileGone];
-    let row = rows
-        .iter()
-        .find(|row| row.build_id.is_some() && by_file.contains(&row.reason))?;
+    let mut rows = rows.iter();
+    let row = rows.find(|row| row.build_id.is_some() && row.reason == Unresolved::NoSymbol)?;
     let request = debug_packages::request_path(row.build_id?);
     let server = debug_packages::server(row.origin.as_ref());
     Some(format!(
