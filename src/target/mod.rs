@@ -14,6 +14,7 @@ pub mod doctor;
 mod framed;
 pub mod gauges;
 pub mod host;
+pub mod identity;
 pub mod jit;
 pub mod mappings;
 pub mod mountinfo;

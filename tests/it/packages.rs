@@ -105,6 +105,16 @@ fn ubuntu_with_an_app() -> tempfile::TempDir {
     dir
 }
 
+/// A report of half a second of its CPU time, and the row of `/usr/bin/app` in the list of what stayed unnamed.
+fn to_do_of(running: &Workload) -> (String, String) {
+    let recorded = Record::pid(running.pid()).run_for_cpu(running.pid(), 500);
+    let report = recorded.report();
+    let mut lines = report.lines();
+    let row = lines.find(|line| line.contains("/usr/bin/app` |") && line.contains("no-symbol"));
+    let row = row.unwrap_or_else(|| panic!("it is not in the list: {report}"));
+    (report.clone(), row.to_owned())
+}
+
 #[test]
 fn the_report_says_which_package_of_the_targets_own_root_names_its_frames() {
     let needs = ["strip", "chroot"].map(Need::Program);
@@ -114,12 +124,7 @@ fn the_report_says_which_package_of_the_targets_own_root_names_its_frames() {
     let root = ubuntu_with_an_app();
     let path = root.path().to_string_lossy().into_owned();
     let running = Workload::start_program(Path::new("chroot"), &[&path, "/usr/bin/app"]);
-    let recorded = Record::pid(running.pid()).run_for_cpu(running.pid(), 500);
-    let report = recorded.report();
-    let row = report
-        .lines()
-        .find(|line| line.contains("/usr/bin/app` |") && line.contains("no-symbol"));
-    let row = row.unwrap_or_else(|| panic!("it is not in the list: {report}"));
+    let (report, row) = to_do_of(&running);
     assert!(
         row.contains("`apt install the-app-dbgsym=1.2-3ubuntu4`"),
         "{row}"
@@ -129,4 +134,12 @@ fn the_report_says_which_package_of_the_targets_own_root_names_its_frames() {
         "{report}"
     );
     assert!(report.contains("https://debuginfod.ubuntu.com"), "{report}");
+
+    // The package is upgraded, and the former build goes on running.
+    let app = root.path().join("usr/bin/app");
+    std::fs::remove_file(&app).expect("removed");
+    std::fs::copy("/proc/self/exe", &app).expect("another build");
+    let (_, row) = to_do_of(&running);
+    assert!(!row.contains("apt install"), "{row}");
+    assert!(row.contains("--debuginfod"), "{row}");
 }

@@ -12,7 +12,6 @@
 #![forbid(unsafe_code)]
 
 mod cache;
-mod identity;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -27,6 +26,7 @@ use std::time::Duration;
 
 use super::options::DebuginfodOptions;
 use crate::profile::BuildId;
+use crate::target::identity;
 
 use cache::{Aside, Cache, Cached};
 use server::Server;

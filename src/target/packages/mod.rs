@@ -9,10 +9,12 @@ mod dpkg;
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::binary::Binary;
+use super::identity;
 use super::root::Root;
 use crate::profile::PackageFact;
 
@@ -68,7 +70,9 @@ fn facts_in(reader: &mut Reader, root: &Root, binaries: &[&Binary]) -> Vec<Packa
     let paths: Vec<&str> = inside.collect();
     let owners = reader.owners(&paths);
     let facts = binaries.iter().zip(owners).map(|(binary, owner)| {
-        let owner = owner.unwrap_or_default();
+        let owner = owner
+            .filter(|_| is_installed(root, binary))
+            .unwrap_or_default();
         PackageFact {
             path: binary.path.clone(),
             build_id: binary
@@ -82,6 +86,19 @@ fn facts_in(reader: &mut Reader, root: &Root, binaries: &[&Binary]) -> Vec<Packa
         }
     });
     facts.collect()
+}
+
+/// What runs is what stands at its path: a package that was upgraded meanwhile has another version than the one that runs.
+fn is_installed(root: &Root, binary: &Binary) -> bool {
+    let Ok(installed) = root.open(Path::new(root.inside(&binary.path))) else {
+        return false;
+    };
+    let inode = |file: &File| file.metadata().ok().map(|meta| (meta.dev(), meta.ino()));
+    let is_same_file = binary
+        .file
+        .as_ref()
+        .is_some_and(|file| inode(file) == inode(&installed));
+    is_same_file || binary.build_id.is_some() && identity::build_id(&installed) == binary.build_id
 }
 
 /// The distribution in the root that `open` opens.

@@ -17,7 +17,7 @@ use crate::profile::BuildId;
 const MAX_BYTES: u64 = 32 << 20;
 
 /// What a 64-bit ELF file says of itself.
-pub(super) fn build_id(file: &File) -> Option<BuildId> {
+pub fn build_id(file: &File) -> Option<BuildId> {
     let cache = ReadCache::new(file);
     let left = Cell::new(MAX_BYTES);
     let bounded = Bounded {
