@@ -11,6 +11,9 @@ use crate::profile::{BuildId, PackageFact, Profile};
 /// Federates those of the distributions.
 const ANY_SERVER: &str = "https://debuginfod.elfutils.org";
 
+/// A recording keeps a hundred; a profile from elsewhere may claim any number.
+const MAX_FACTS: usize = 1000;
+
 /// Who packages programs in the same way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
@@ -50,10 +53,8 @@ pub fn origin<'a>(
     build_id: Option<BuildId>,
 ) -> Option<&'a PackageFact> {
     let build_id = build_id.map_or_else(String::new, |id| id.to_string());
-    let facts = &profile.recording.packages;
-    facts
-        .iter()
-        .find(|fact| fact.path == module && fact.build_id == build_id)
+    let mut facts = profile.recording.packages.iter().take(MAX_FACTS);
+    facts.find(|fact| fact.path == module && fact.build_id == build_id)
 }
 
 /// What to do for a binary without symbols or lines.

@@ -1,6 +1,6 @@
 //! What stayed unnamed: binaries with frames that are only addresses, by what they weigh, as a to-do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::debug_packages;
 use super::quality::remedy_of;
@@ -36,7 +36,7 @@ pub fn unnamed(profile: &Profile) -> Vec<Unnamed> {
         let StackKey::Frames(stack) = key else {
             continue;
         };
-        let mut seen = Vec::new();
+        let mut seen = BTreeSet::new();
         for (depth, ix) in profile.stacks.leaf_to_root(stack).enumerate() {
             let frame = profile.frame(ix);
             let Some(reason) = frame.unresolved else {
@@ -49,9 +49,8 @@ pub fn unnamed(profile: &Profile) -> Vec<Unnamed> {
             if depth == 0 {
                 *of_self += weight;
             }
-            if !seen.contains(&key) {
+            if seen.insert(key) {
                 *total += weight;
-                seen.push(key);
             }
         }
     }

@@ -17,6 +17,8 @@ use super::FetchError;
 
 /// Public servers redirect once or twice, to a mirror.
 const MAX_REDIRECTS: u32 = 5;
+/// To find and reach a server, TLS included; only the search for a file may take the user's whole patience.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is read at a time.
 const CHUNK_BYTES: usize = 64 << 10;
 /// A server's words are cut here.
@@ -80,6 +82,8 @@ impl Server {
         let config = Agent::config_builder()
             .tls_config(tls)
             .timeout_global(Some(timeout))
+            .timeout_resolve(Some(CONNECT_TIMEOUT))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
             .max_redirects(MAX_REDIRECTS)
             // Who was asked securely may not send us elsewhere insecurely.
             .https_only(is_https(url))
@@ -220,8 +224,8 @@ impl Server {
     fn before_answer(&self, error: ureq::Error) -> FetchError {
         use ureq::Error;
         match error {
-            Error::Timeout(Timeout::Resolve) => {
-                self.unreachable("its name is not resolved in time")
+            Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
+                self.unreachable(format_args!("no connection within {CONNECT_TIMEOUT:?}"))
             }
             Error::Timeout(_) => self.timed_out(),
             Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => self.timed_out(),
