@@ -132,6 +132,9 @@ pub(super) struct SamplingArgs {
     #[arg(long, value_name = "MIB", default_value_t = 128,
           value_parser = clap::value_parser!(u32).range(2..=16_384))]
     pub unwind_memory: u32,
+    /// Have each Java virtual machine of the target (JDK 17 and later) write a perf map, so that its code has names
+    #[arg(long)]
+    pub jvm_perfmap: bool,
     /// Leave out kernel frames and the time spent in the kernel
     #[arg(long)]
     pub no_kernel: bool,

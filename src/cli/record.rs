@@ -46,6 +46,7 @@ pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
     let mut child = None;
     let aside = Aside::start(&plan.symbols);
     let recorded = RecordingLoop::new(&sampling, plan.duration, stop)
+        .asking_jvms(plan.jvm_perfmap)
         .run(
             &mut *sampler,
             || {
@@ -235,6 +236,9 @@ fn describe(
         warnings.extend(words::without_table(walks, recorded.tally.ticks()));
     }
     warnings.extend(words::maps_of_generated_code(&recorded.generated));
+    if plan.jvm_perfmap {
+        warnings.extend(words::maps_of_jvms(&recorded.jvms));
+    }
     Recording {
         service: plan.service.clone(),
         version: env!("CARGO_PKG_VERSION").into(),

@@ -7,7 +7,7 @@ use super::plan::{RecordPlan, Target};
 use super::stop::{Exit, Failure};
 use crate::artifacts::ArtifactError;
 use crate::profile::{Accounting, Recording};
-use crate::recorder::{EvictedTable, KernelWalks, Recorded, RunError, StopReason};
+use crate::recorder::{EvictedTable, JvmAsked, KernelWalks, Recorded, RunError, StopReason};
 use crate::sampling::{SamplingError, SamplingPlan, Scope};
 use crate::sys::perf::{StackSource, Trigger};
 use crate::target::host::Host;
@@ -144,6 +144,27 @@ pub(super) fn maps_of_generated_code(generated: &GeneratedCode) -> Vec<String> {
         ));
     }
     sentences
+}
+
+/// What came of `--jvm-perfmap`.
+pub(super) fn maps_of_jvms(jvms: &[JvmAsked]) -> Vec<String> {
+    if jvms.is_empty() {
+        return vec![
+            "`--jvm-perfmap`: the target has no Java virtual machine (`libjvm.so`).".into(),
+        ];
+    }
+    let sentence = |jvm: &JvmAsked| {
+        let why = jvm.failure.as_ref()?;
+        Some(format!(
+            "The Java virtual machine with PID {} did not write its perf map: {why}. `jcmd {0} Compiler.perfmap` beside \
+             it, or `-XX:+UnlockDiagnosticVMOptions -XX:+DumpPerfMapAtExit` on its command line, brings one, too.",
+            jvm.pid
+        ))
+    };
+    jvms.iter()
+        .filter_map(sentence)
+        .take(MAX_MAPS_NAMED)
+        .collect()
 }
 
 /// What was recorded, for the report.

@@ -10,6 +10,7 @@
 mod accounting;
 mod filter;
 mod interpret;
+mod jvms;
 mod kernel_tables;
 mod order;
 mod recent;
@@ -17,6 +18,7 @@ mod run;
 mod tally;
 
 pub use accounting::Accountant;
+pub use jvms::JvmAsked;
 pub use kernel_tables::{EvictedTable, KernelWalks};
 pub use run::{Progress, Recorded, RecordingLoop, RunError, SLICE_NS, StopReason, StopSignals};
 pub use tally::{Code, RawFrame, Tally};

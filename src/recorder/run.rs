@@ -19,6 +19,7 @@ use crate::target::process;
 use super::accounting::{Accountant, pids_now};
 use super::filter::TargetFilter;
 use super::interpret::{Interpreted, Interpreter};
+use super::jvms::{self, JvmAsked};
 use super::kernel_tables::{KernelTables, KernelWalks};
 use super::order::TimeOrder;
 use super::recent::{Meaning, RecentStacks};
@@ -76,6 +77,8 @@ pub struct Recorded {
     pub tally: Tally,
     pub binaries: Vec<Arc<Binary>>,
     pub generated: GeneratedCode,
+    /// Where they were to be asked.
+    pub jvms: Vec<JvmAsked>,
     pub accountant: Accountant,
     pub stopped_by: StopReason,
     pub duration_ns: u64,
@@ -95,6 +98,8 @@ pub struct RecordingLoop<'a> {
     plan: &'a SamplingPlan,
     duration_ns: Option<u64>,
     stop: StopSignals,
+    /// Whether Java virtual machines are to write maps.
+    asks_jvms: bool,
     filter: TargetFilter,
     interpreter: Interpreter,
     tables: KernelTables,
@@ -122,6 +127,7 @@ impl<'a> RecordingLoop<'a> {
             plan,
             duration_ns: duration.map(|d| d.as_nanos() as u64),
             stop,
+            asks_jvms: false,
             filter: TargetFilter::new(&plan.scope, &alive),
             interpreter,
             tables: KernelTables::default(),
@@ -136,6 +142,12 @@ impl<'a> RecordingLoop<'a> {
         }
     }
 
+    /// Also has Java virtual machines write their perf maps, before and after.
+    pub fn asking_jvms(mut self, yes: bool) -> Self {
+        self.asks_jvms = yes;
+        self
+    }
+
     /// Samples until told to stop. `go` is called once ticks are being taken, and lets a held child run.
     pub fn run(
         mut self,
@@ -143,6 +155,9 @@ impl<'a> RecordingLoop<'a> {
         go: impl FnOnce() -> std::io::Result<()>,
         observe: &mut dyn FnMut(&Progress),
     ) -> Result<Recorded, RunError> {
+        if self.asks_jvms {
+            jvms::ask(&self.interpreter.processes);
+        }
         self.tables = KernelTables::of(sampler);
         for pid in self.target_pids() {
             self.tables.changed(pid);
@@ -163,10 +178,15 @@ impl<'a> RecordingLoop<'a> {
         let left_running = left_running.collect();
         sampler.stop_ticks();
         self.read_rest(sampler)?;
+        let jvms = match self.asks_jvms {
+            true => jvms::ask(&self.interpreter.processes),
+            false => Vec::new(),
+        };
         let mut generated = std::mem::take(&mut self.interpreter.processes.generated);
         generated.look_for_the_last_time();
         Ok(Recorded {
             generated,
+            jvms,
             left_running,
             processes_seen: self.interpreter.processes.pids_seen(),
             binaries: self.interpreter.processes.binaries.all().to_vec(),
@@ -320,7 +340,8 @@ impl<'a> RecordingLoop<'a> {
                     self.filter.named(pid, &name);
                 }
                 if self.filter.contains(pid) {
-                    self.interpreter.processes.named(pid, tid, name, exec);
+                    let processes = &mut self.interpreter.processes;
+                    processes.named(pid, tid, name, exec, timed.time_ns);
                     if exec {
                         self.tables.changed(pid);
                     }

@@ -24,6 +24,8 @@ pub struct Process {
     pub is_kernel_thread: bool,
     /// Where its generated code is known, if it has any.
     pub jit: Option<SpaceIx>,
+    /// When its program began, on the monotonic clock; 0 where that was not seen.
+    began_ns: u64,
     /// Of all threads, also of those that have ended: their last ticks may still be on the way.
     names: HashMap<u32, String>,
     alive: HashSet<u32>,
@@ -56,6 +58,11 @@ pub struct Processes {
 impl Processes {
     pub fn get(&self, pid: u32) -> Option<&Process> {
         self.by_pid.get(&pid)
+    }
+
+    /// Those that are known.
+    pub fn pids(&self) -> impl Iterator<Item = u32> + '_ {
+        self.by_pid.keys().copied()
     }
 
     /// The process, read from `/proc` when no record has announced it.
@@ -116,7 +123,8 @@ impl Processes {
     ) {
         let binary = self.binaries.of_region(pid, region);
         if binary.kind == MappingKind::Anonymous && region.may_be_generated() {
-            *jit = jit.or_else(|| self.generated.begin(pid));
+            let began_ns = self.by_pid.get(&pid).map_or(0, |p| p.began_ns);
+            *jit = jit.or_else(|| self.generated.begin(pid, began_ns));
             if let (Some(space), Some(dump)) = (*jit, &binary.file) {
                 self.generated.follow_dump(space, &binary.path, dump);
             }
@@ -130,13 +138,16 @@ impl Processes {
     }
 
     /// A thread got a name; `exec` says that its process has a new program, and nothing mapped yet.
-    pub fn named(&mut self, pid: u32, tid: u32, name: String, exec: bool) {
+    pub fn named(&mut self, pid: u32, tid: u32, name: String, exec: bool, time_ns: u64) {
         let process = self.by_pid.entry(pid).or_default();
         if exec {
             if let Some(space) = process.jit {
                 self.generated.end(space);
             }
-            *process = Process::default();
+            *process = Process {
+                began_ns: time_ns,
+                ..Process::default()
+            };
         }
         process.add_thread(tid, name);
         self.pids_seen.insert(pid);
@@ -217,7 +228,7 @@ mod tests {
         processes.forked(900_001, 900_001, own, own, 0);
         let generation = |p: &Processes, pid| p.get(pid).expect("known").mappings.generation();
         assert_eq!(generation(&processes, 900_001), generation(&processes, own));
-        processes.named(900_001, 900_001, "next".into(), true);
+        processes.named(900_001, 900_001, "next".into(), true, 0);
         assert_eq!(
             processes
                 .get(900_001)

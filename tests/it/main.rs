@@ -10,6 +10,7 @@ mod go_names;
 mod golden;
 mod ground_truth;
 mod interop;
+mod jit;
 mod kernel_walks;
 mod linking;
 mod packages;

@@ -60,6 +60,11 @@ impl DumpFile {
         }
     }
 
+    /// Whether there is more than was read at one look.
+    pub fn is_behind(&self) -> bool {
+        !self.over && self.file.is_behind()
+    }
+
     /// Reads what is new. Answers until when (monotonic) the news were written, if there are any.
     pub fn poll(&mut self, source: u32, table: &mut CodeTable, budget: &mut Budget) -> Option<u64> {
         if self.over {

@@ -77,6 +77,11 @@ impl GrowingFile {
         self.len
     }
 
+    /// Whether the last look found more than has been read since.
+    pub fn is_behind(&self) -> bool {
+        self.offset < self.len
+    }
+
     /// Whether its name is gone, or leads elsewhere by now.
     pub fn is_unlinked(&self) -> bool {
         self.file.metadata().is_ok_and(|meta| meta.nlink() == 0)

@@ -23,7 +23,7 @@ use super::perf_map;
 use super::table::{Budget, CodeTable, Full, NewPiece};
 
 /// A map longer than this is not read to its end: 50,000 methods of a large JVM are 5 MB.
-const MAX_FILE_BYTES: u64 = 256 << 20;
+const MAX_FILE_BYTES: u64 = 64 << 20;
 
 /// Read at one look, so that sampling goes on meanwhile.
 const MAX_BYTES_AT_ONCE: u64 = 2 << 20;
@@ -115,6 +115,11 @@ impl MapFile {
     /// Whether it has been opened and may bring more: then looking costs little.
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open(_))
+    }
+
+    /// Whether there is more than was read at one look.
+    pub fn is_behind(&self) -> bool {
+        matches!(&self.state, State::Open(file) if file.is_behind())
     }
 
     pub fn is_over(&self) -> bool {

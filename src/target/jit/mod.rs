@@ -12,6 +12,7 @@
 mod dump_file;
 mod dump_record;
 mod growing;
+pub mod jvm;
 mod map_file;
 mod owner;
 mod perf_map;
@@ -47,7 +48,7 @@ const MAX_LOOKS: usize = 128;
 const FIRST_SEARCH_NS: u64 = 20_000_000;
 const LAST_SEARCH_NS: u64 = 1_000_000_000;
 
-/// Looks at the end: enough for the largest file.
+/// Looks at the end: enough for the largest map.
 const MAX_LAST_LOOKS: usize = 1024;
 
 /// Forks of forks whose ancestors are asked.
@@ -115,13 +116,19 @@ impl Space {
     /// Reads all that is there.
     fn look_for_the_last_time(&mut self, budget: &mut Budget) {
         for _ in 0..MAX_LAST_LOOKS {
-            let before = (self.version, self.table.len());
             self.search_at_ns = 0;
             self.look(monotonic_ns(), budget);
-            if before == (self.version, self.table.len()) {
+            if !self.map.is_behind() && !self.dumps.iter().any(DumpFile::is_behind) {
                 break;
             }
         }
+    }
+
+    /// Of the map, or else the first dump, that there is.
+    fn path(&self) -> Option<&str> {
+        let has_map = self.map.found || self.map.refusal.is_some();
+        let ix = usize::from(!has_map);
+        self.sources.get(ix).map(String::as_str)
     }
 
     fn has_source(&self) -> bool {
@@ -153,23 +160,24 @@ pub struct GeneratedCode {
 }
 
 impl GeneratedCode {
-    /// A process has executable memory that is no file's.
-    pub fn begin(&mut self, pid: u32) -> Option<SpaceIx> {
-        self.add(pid, None)
+    /// A process has executable memory that is no file's. `began_ns` is when its program began, 0 where that is when the
+    /// process began.
+    pub fn begin(&mut self, pid: u32, began_ns: u64) -> Option<SpaceIx> {
+        self.add(pid, began_ns, None)
     }
 
     /// A process with generated code was forked.
     pub fn fork(&mut self, parent: SpaceIx, pid: u32, at_ns: u64) -> Option<SpaceIx> {
-        self.add(pid, Some((parent, at_ns)))
+        self.add(pid, 0, Some((parent, at_ns)))
     }
 
-    fn add(&mut self, pid: u32, parent: Option<(SpaceIx, u64)>) -> Option<SpaceIx> {
+    fn add(&mut self, pid: u32, began_ns: u64, parent: Option<(SpaceIx, u64)>) -> Option<SpaceIx> {
         if self.spaces.len() >= MAX_SPACES {
             self.not_followed += 1;
             return None;
         }
         let ix = SpaceIx(self.spaces.len() as u32);
-        let owner = Owner::of(pid);
+        let owner = Owner::of(pid, began_ns);
         self.spaces.push(Space {
             pid,
             parent,
@@ -207,6 +215,11 @@ impl GeneratedCode {
         let space = &mut self.spaces[space.0 as usize];
         space.look_for_the_last_time(&mut self.budget);
         space.owner = None;
+    }
+
+    /// Whether a map of it was found.
+    pub fn has_map(&self, space: SpaceIx) -> bool {
+        self.spaces[space.0 as usize].map.found
     }
 
     /// Looks for news, unless it has just been done.
@@ -329,11 +342,17 @@ impl GeneratedCode {
         std::iter::successors(space, parent).take(MAX_ANCESTORS)
     }
 
-    /// Path of the file that told of the code at an address, as the process sees it.
+    /// Path of the file that told of the code at an address, or did not although it should, as the process sees it.
     pub fn source(&self, place: PlaceIx, addr: u64) -> Option<&str> {
         let (space, piece) = match self.places.get(place as usize)? {
-            Place::Piece { space, piece } => (*space, *piece),
-            Place::Unknown { space, at_ns } => self.find(*space, RuntimeAddr(addr), *at_ns)?,
+            Place::Piece { space, piece } => (*space, Some(*piece)),
+            Place::Unknown { space, at_ns } => match self.find(*space, RuntimeAddr(addr), *at_ns) {
+                Some((of, piece)) => (of, Some(piece)),
+                None => (*space, None),
+            },
+        };
+        let Some(piece) = piece else {
+            return self.line_of(space).find_map(Space::path);
         };
         let space = self.spaces.get(space.0 as usize)?;
         let source = space.table.source(piece) as usize;

@@ -10,7 +10,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::time::{ClockId, clock_gettime};
 
-use crate::sys::usage::unix_ns;
+use crate::sys::usage::{monotonic_ns, unix_ns};
 use crate::target::process;
 use crate::target::small_file;
 
@@ -27,14 +27,15 @@ pub struct Owner {
     pub own_pid: u32,
     /// Its user IDs, as numbered here: real, effective, saved, of the file system.
     pub uids: Vec<u32>,
-    /// When it began, on the wall clock; 0 where unknown.
+    /// When it began, or became another program, on the wall clock; 0 where unknown.
     started_unix_ns: u64,
     pub root: OwnedFd,
 }
 
 impl Owner {
-    /// `None` when the process is gone, or out of reach.
-    pub fn of(pid: u32) -> Option<Owner> {
+    /// `None` when the process is gone, or out of reach. `began_ns` is when its program began, as far as that is known,
+    /// on the monotonic clock.
+    pub fn of(pid: u32, began_ns: u64) -> Option<Owner> {
         let root = open(
             format!("/proc/{pid}/root").as_str(),
             OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
@@ -45,7 +46,9 @@ impl Owner {
         Some(Owner {
             own_pid: own_pid.unwrap_or(pid),
             uids,
-            started_unix_ns: started_unix_ns(pid).unwrap_or(0),
+            started_unix_ns: started_unix_ns(pid)
+                .unwrap_or(0)
+                .max(unix_ns().saturating_sub(monotonic_ns().saturating_sub(began_ns))),
             root: root.ok()?,
         })
     }
@@ -94,12 +97,12 @@ mod tests {
 
     #[test]
     fn a_file_written_before_the_process_began_is_not_its_own() {
-        let owner = Owner::of(std::process::id()).expect("own process");
+        let owner = Owner::of(std::process::id(), 0).expect("own process");
         let now = unix_ns();
         assert!(owner.started_unix_ns > 0 && owner.started_unix_ns <= now + CLOCKS_DIFFER_NS);
         assert!(!owner.began_after(now));
         assert!(owner.began_after(owner.started_unix_ns - 1_000_000_000));
         assert!(owner.may_be_of(nix::unistd::getuid().as_raw()) && owner.may_be_of(0));
-        assert!(Owner::of(1 << 30).is_none());
+        assert!(Owner::of(1 << 30, 0).is_none());
     }
 }

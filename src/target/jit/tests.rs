@@ -24,7 +24,7 @@ fn a_child_begins_with_what_its_parent_had_said_and_places_keep_their_meaning() 
         code.look();
         monotonic_ns()
     };
-    let parent = code.begin(own).expect("followed");
+    let parent = code.begin(own, 0).expect("followed");
     let now = look(&mut code);
     let before = code.place(parent, HERE, now);
     assert_eq!(name(&code, before), Err(Unresolved::Jit));
