@@ -155,9 +155,10 @@ impl<'a> RecordingLoop<'a> {
         go: impl FnOnce() -> std::io::Result<()>,
         observe: &mut dyn FnMut(&Progress),
     ) -> Result<Recorded, RunError> {
-        if self.asks_jvms {
-            jvms::ask(&self.interpreter.processes);
-        }
+        let jvms_before = match self.asks_jvms {
+            true => jvms::ask(&self.interpreter.processes, &[]),
+            false => Vec::new(),
+        };
         self.tables = KernelTables::of(sampler);
         for pid in self.target_pids() {
             self.tables.changed(pid);
@@ -179,7 +180,7 @@ impl<'a> RecordingLoop<'a> {
         sampler.stop_ticks();
         self.read_rest(sampler)?;
         let jvms = match self.asks_jvms {
-            true => jvms::ask(&self.interpreter.processes),
+            true => jvms::ask(&self.interpreter.processes, &jvms_before),
             false => Vec::new(),
         };
         let mut generated = std::mem::take(&mut self.interpreter.processes.generated);

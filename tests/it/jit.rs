@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -18,7 +17,7 @@ use crate::support::folded::{assert_share, tolerance};
 use crate::support::need::skip;
 use crate::support::proc::{wait_for_cpu, wait_until};
 use crate::support::recording::Finished;
-use crate::support::{Folded, Need, Record, Workload, build, missing};
+use crate::support::{Contained, Folded, Need, Record, Workload, build, missing};
 
 const HZ: f64 = 499.0;
 const SOURCE: &str = "generated_code.c";
@@ -235,66 +234,19 @@ fn a_new_program_does_not_inherit_the_map_of_the_one_before() {
     );
 }
 
-/// A container of sorts: its processes have their own PIDs, and their own /tmp.
-struct Contained {
-    outer: Child,
-    inner: u32,
-}
-
-impl Contained {
-    fn start(arguments: &str) -> Option<Contained> {
-        let script = format!(
-            "mount -t tmpfs none /tmp || exit 99; exec {} {arguments}",
-            build(SOURCE).display()
-        );
-        let outer = Command::new("unshare")
-            .args([
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "--mount",
-                "sh",
-                "-c",
-                &script,
-            ])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("`unshare` can be run");
-        let pid = outer.id();
-        let mut contained = Contained { outer, inner: 0 };
-        wait_until("the workload runs", Duration::from_secs(20), || {
-            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-            contained.inner = children.map_or(0, |list| list.trim().parse().unwrap_or(0));
-            let name = fs::read_to_string(format!("/proc/{}/comm", contained.inner));
-            let refused = contained.outer.try_wait().expect("a child").is_some();
-            refused || name.is_ok_and(|name| name.trim() == "generated_code")
-        });
-        let runs = contained.outer.try_wait().expect("a child").is_none();
-        runs.then_some(contained)
-    }
-}
-
-impl Drop for Contained {
-    fn drop(&mut self) {
-        // Both fail only when it is gone already. Its child goes with it.
-        let _ = self.outer.kill();
-        let _ = self.outer.wait();
-    }
-}
-
 #[test]
 fn a_map_is_found_in_its_own_namespaces_and_nowhere_else() {
     if missing(&[Need::Perf, Need::Root, Need::Program("unshare")]) {
         return;
     }
-    let Some(contained) = Contained::start("map") else {
+    let command = format!("{} map", build(SOURCE).display());
+    let Some(contained) = Contained::start(&command, "generated_code") else {
         return skip("mount", "no private mounts may be made here");
     };
     // What stands here is not what the process sees, by either of its PIDs.
-    let decoy = Shared::map_of(contained.inner);
+    let decoy = Shared::map_of(contained.pid());
     fs::write(&decoy.0, "1000 7ffffffff000 decoy\n").expect("written");
-    let finished = record(contained.inner).run_for_cpu(contained.inner, 1500);
+    let finished = record(contained.pid()).run_for_cpu(contained.pid(), 1500);
     let folded = finished.assert_recorded().folded();
     assert_seventy_thirty(&folded);
     assert_eq!(folded.with("decoy"), 0);

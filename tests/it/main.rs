@@ -17,6 +17,7 @@ mod packages;
 mod packaging;
 mod postgres;
 mod report;
+mod runtimes;
 mod sandbox;
 mod support;
 mod table_memory;

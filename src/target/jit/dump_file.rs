@@ -39,14 +39,14 @@ pub struct DumpFile {
     lines: Option<(u64, Vec<u8>)>,
 }
 
-/// Whether a mapped file is a jitdump, by its name and content. Source: perf looks for the name `jit-PID.dump`.
+/// Whether a mapped file is a jitdump, by its name and content. V8 maps it before it writes the first byte. Source: perf
+/// looks for the name `jit-PID.dump`.
 pub fn is_dump(path: &str, file: &File) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     let mut head = [0; 4];
     name.starts_with("jit-")
         && name.ends_with(".dump")
-        && file.read_exact_at(&mut head, 0).is_ok()
-        && dump_record::has_magic(&head)
+        && (file.read_exact_at(&mut head, 0).is_err() || dump_record::has_magic(&head))
 }
 
 impl DumpFile {
@@ -184,13 +184,15 @@ impl DumpFile {
         match record {
             Record::Load { start, size, name } if is_possible(start, size) => {
                 let kept = self.lines.take().filter(|(of, _)| *of == start);
-                let lines = kept.as_ref().map(|(_, bytes)| bytes.as_slice());
+                let lines = kept.as_ref().map(|(_, bytes)| lines_of(bytes));
                 let piece = NewPiece {
                     start,
                     size,
                     name,
                     since_ns,
-                    lines: &lines.map(lines_of).unwrap_or_default(),
+                    lines: &lines
+                        .and_then(|lines| believable(lines, start, size))
+                        .unwrap_or_default(),
                     source,
                 };
                 table.add(&piece, budget)
@@ -222,8 +224,36 @@ impl DumpFile {
     }
 }
 
+/// Lines with addresses in the code and names of files, or none of them: V8 up to some version of 2023 at least (Node 20)
+/// writes names that it has freed already, and whatever follows is read wrongly.
+fn believable(lines: Lines, start: u64, size: u64) -> Option<Lines> {
+    let first = lines.iter().map(|(addr, ..)| *addr).min()?;
+    let shift = match first.checked_sub(start)? {
+        V8_SHIFT_BYTES => V8_SHIFT_BYTES,
+        _ => 0,
+    };
+    let is_file = |name: &[u8]| {
+        let text = std::str::from_utf8(name);
+        text.is_ok_and(|text| !text.is_empty() && !text.contains(|c: char| c.is_control()))
+    };
+    let within = |(addr, line, file): (u64, u32, _)| {
+        let addr = addr.checked_sub(shift)?;
+        // A row may stand at the very end.
+        let is_inside = addr.checked_sub(start)? <= size;
+        (is_inside && is_file(file)).then_some((addr, line, file))
+    };
+    lines.into_iter().map(within).collect()
+}
+
+/// Addresses, line numbers and files.
+type Lines<'a> = Vec<(u64, u32, &'a [u8])>;
+
+/// V8 adds the size of the ELF header that perf will put before the code. Source: V8, `src/diagnostics/perf-jit.cc`,
+/// `kElfHeaderSize`.
+const V8_SHIFT_BYTES: u64 = 0x40;
+
 /// The lines in a record that was kept.
-fn lines_of(bytes: &[u8]) -> Vec<(u64, u32, &[u8])> {
+fn lines_of(bytes: &[u8]) -> Lines<'_> {
     let header = dump_record::record_header(bytes);
     match header.and_then(|header| dump_record::record(&header, bytes)) {
         Some(Record::DebugInfo { lines, .. }) => lines,
@@ -283,6 +313,25 @@ mod tests {
             assert_eq!(at(0x20001, 250), None);
             assert_eq!(at(0x20001, 300), Some(("large".into(), String::new(), 0)));
         }
+    }
+
+    #[test]
+    fn lines_are_moved_back_where_v8_moved_them_and_damaged_ones_left_out() {
+        let lines = |lines: &[(u64, u32, &'static [u8])]| believable(lines.to_vec(), 0x1000, 0x100);
+        let sound = [(0x1000, 1, &b"a.js"[..]), (0x1100, 2, b"a.js")];
+        assert_eq!(lines(&sound), Some(sound.to_vec()));
+        let shifted = [(0x1040, 1, &b"a.js"[..]), (0x1140, 2, b"a.js")];
+        assert_eq!(lines(&shifted), Some(sound.to_vec()));
+        for bad in [
+            (0x1101, 2, &b"a.js"[..]),
+            (0xfff, 2, b"a.js"),
+            (0x1010, 2, b""),
+            (0x1010, 2, b"\xc1\x85"),
+            (0x1010, 2, b"\x01"),
+        ] {
+            assert_eq!(lines(&[sound[0], bad]), None, "{bad:?}");
+        }
+        assert_eq!(lines(&[]), None);
     }
 
     #[test]

@@ -42,17 +42,22 @@ const MAX_ANSWER_BYTES: u64 = 4096;
 /// Of it, so much is shown.
 const MAX_SHOWN_CHARS: usize = 120;
 
+/// With this option it would answer the signal with a list of its threads, in the service's output.
+const DISABLED: &str = "-XX:+DisableAttachMechanism";
+
 /// Why there is no map.
 #[derive(Debug, Error)]
 pub enum JvmError {
     #[error("it has ended")]
     Ended,
-    #[error("it does not handle SIGQUIT (is it starting, or run with `-Xrs`?)")]
+    #[error("it does not handle SIGQUIT (is it starting?)")]
     DeafToSignal,
+    #[error("it runs with `{DISABLED}`")]
+    Disabled,
     #[error("its `/tmp` cannot be used: {0}")]
     NoTmp(Errno),
     #[error(
-        "it does not listen within {} s (is it stopped, or run with `-XX:+DisableAttachMechanism`?)",
+        "it does not listen within {} s (is it stopped, or run with `{DISABLED}`?)",
         SOCKET_WAIT.as_secs()
     )]
     NoSocket,
@@ -68,6 +73,13 @@ pub enum JvmError {
     Closed,
     #[error("it refused: {0}")]
     Refused(String),
+}
+
+impl JvmError {
+    /// Whether asking again would only mean to wait again.
+    pub fn is_final(&self) -> bool {
+        matches!(self, JvmError::NoSocket | JvmError::NoAnswer)
+    }
 }
 
 /// Whether a process runs HotSpot.
@@ -123,6 +135,10 @@ fn make_it_listen(pid: u32, tmp: &OwnedFd, owner: &Owner) -> Result<OwnedFd, Jvm
         .map_err(|_| JvmError::Ended)?;
     if !handles_quit(&status) {
         return Err(JvmError::DeafToSignal);
+    }
+    let arguments = small_file::read_text(Path::new(&format!("/proc/{pid}/cmdline")));
+    if arguments.is_ok_and(|all| all.split('\0').any(|argument| argument == DISABLED)) {
+        return Err(JvmError::Disabled);
     }
     let name = format!(".attach_pid{}", owner.own_pid);
     // One that is left over may be another user's.

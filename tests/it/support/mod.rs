@@ -1,6 +1,7 @@
 //! What the tests stand on: workloads with a known truth, recordings of them, and an honest way to skip.
 
 pub(crate) mod compile;
+pub(crate) mod contained;
 pub(crate) mod debuginfod;
 pub(crate) mod folded;
 pub(crate) mod need;
@@ -12,6 +13,7 @@ pub(crate) mod stacks;
 pub(crate) mod verifier_counts;
 pub(crate) mod workload;
 
+pub(crate) use contained::Contained;
 pub(crate) use folded::Folded;
 pub(crate) use need::{Need, missing};
 pub(crate) use postgres::Postgres;
