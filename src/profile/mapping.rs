@@ -23,7 +23,8 @@ pub enum MappingKind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Mapping {
     pub kind: MappingKind,
-    /// Path as the target sees it, or `[vdso]`, `[kernel]`, `[module]`, `[anon]`.
+    /// Path as the target sees it, or `[vdso]`, `[kernel]`, `[module]`, `[anon]`. Of generated code, that of the map that
+    /// tells of it.
     pub path: String,
     pub build_id: Option<BuildId>,
     /// First address of the segment, as the file's program headers have it.

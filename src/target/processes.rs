@@ -142,7 +142,7 @@ impl Processes {
         let process = self.by_pid.entry(pid).or_default();
         if exec {
             if let Some(space) = process.jit {
-                self.generated.end(space);
+                self.generated.end(space, pid);
             }
             *process = Process {
                 began_ns: time_ns,
@@ -166,7 +166,7 @@ impl Processes {
             };
             let mappings = parent.mappings.clone();
             let parent_code = parent.jit;
-            let jit = parent_code.and_then(|code| self.generated.fork(code, pid, time_ns));
+            let jit = parent_code.map(|code| self.generated.fork(code, pid, time_ns));
             self.by_pid.insert(
                 pid,
                 Process {
@@ -191,7 +191,7 @@ impl Processes {
         let gone = process.alive.remove(&tid) && process.alive.is_empty();
         if gone {
             if let Some(space) = process.jit {
-                self.generated.end(space);
+                self.generated.end(space, pid);
             }
             self.ended.push_back(pid);
             self.forget_ended();

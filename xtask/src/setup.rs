@@ -119,6 +119,20 @@ const NEEDS: &[Need] = &[
         is_met: || on_path("dwz") && on_path("xz"),
     },
     Need {
+        purposes: &[Purpose::Tests],
+        what: "node",
+        why: "the tests record code that it generates",
+        packages: &["nodejs"],
+        is_met: || on_path("node"),
+    },
+    Need {
+        purposes: &[Purpose::Tests],
+        what: "java and javac",
+        why: "the tests have a Java virtual machine name its code",
+        packages: &["default-jdk-headless"],
+        is_met: || on_path("java") && on_path("javac"),
+    },
+    Need {
         purposes: &[Purpose::Bench],
         what: "perf",
         why: "a peer",

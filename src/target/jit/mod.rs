@@ -166,9 +166,9 @@ impl GeneratedCode {
         self.add(pid, began_ns, None)
     }
 
-    /// A process with generated code was forked.
-    pub fn fork(&mut self, parent: SpaceIx, pid: u32, at_ns: u64) -> Option<SpaceIx> {
-        self.add(pid, 0, Some((parent, at_ns)))
+    /// A process with generated code was forked. Where there are too many, it goes on with its parent's.
+    pub fn fork(&mut self, parent: SpaceIx, pid: u32, at_ns: u64) -> SpaceIx {
+        self.add(pid, 0, Some((parent, at_ns))).unwrap_or(parent)
     }
 
     fn add(&mut self, pid: u32, began_ns: u64, parent: Option<(SpaceIx, u64)>) -> Option<SpaceIx> {
@@ -210,7 +210,10 @@ impl GeneratedCode {
     }
 
     /// The process has ended, or become another program.
-    pub fn end(&mut self, space: SpaceIx) {
+    pub fn end(&mut self, space: SpaceIx, pid: u32) {
+        if self.spaces[space.0 as usize].pid != pid {
+            return; // its parent's
+        }
         self.followed.retain(|followed| *followed != space);
         let space = &mut self.spaces[space.0 as usize];
         space.look_for_the_last_time(&mut self.budget);

@@ -37,9 +37,7 @@ fn a_child_begins_with_what_its_parent_had_said_and_places_keep_their_meaning() 
     let state = code.state(parent, now);
     assert!(state.is_some());
 
-    let child = code
-        .fork(parent, 1 << 30, monotonic_ns())
-        .expect("followed");
+    let child = code.fork(parent, 1 << 30, monotonic_ns());
     std::thread::sleep(std::time::Duration::from_millis(20));
     fs::write(&path, "5000 10 other\n6000 10 more\n").expect("written");
     let now = look(&mut code);
@@ -69,6 +67,6 @@ fn a_child_begins_with_what_its_parent_had_said_and_places_keep_their_meaning() 
         Err(Unresolved::JitMapRefused)
     );
     assert_eq!(name(&code, other).as_deref(), Ok("other"));
-    code.end(parent);
+    code.end(parent, own);
     code.look_for_the_last_time();
 }
