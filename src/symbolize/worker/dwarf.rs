@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use gimli::{DebugInfoOffset, Dwarf, EndianSlice, LittleEndian, SectionId, UnitOffset, UnitRef};
 
+use super::super::FoundFunction;
 use super::super::wire::Wanted;
 use super::Fetch;
 use super::functions::{self, Chain};
@@ -33,6 +34,16 @@ pub(super) struct Found {
     pub file: String,
     /// 0 where unknown.
     pub line: u32,
+}
+
+impl From<FoundFunction> for Found {
+    fn from(function: FoundFunction) -> Found {
+        Found {
+            name: Some(function.linkage_name),
+            file: function.file,
+            line: function.line,
+        }
+    }
 }
 
 /// Debug information ready to be asked.

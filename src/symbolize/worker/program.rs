@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use std::fs::File;
 
 use super::super::demangle::demangle;
+use super::super::go::GoTable;
 use super::super::wire::{Candidate, Check, NameRequest, Named, NamedFunction, Wanted};
 use super::Fetch;
 use super::dwarf::{DebugInfo, Found};
 use super::image::{Image, Why, crc};
 use super::symbols;
-use crate::profile::BuildId;
+use crate::profile::{BuildId, ElfAddr};
 
 /// More notes than this from one request are not passed on.
 const MAX_NOTES: usize = 32;
@@ -86,6 +87,8 @@ struct Program {
     limit: u64,
     build_id: Option<BuildId>,
     debug: Option<DebugInfo>,
+    /// The function table of a Go program that has nothing else.
+    go: Option<GoTable>,
     /// Files with a symbol table: itself, of its debug information, MiniDebugInfo.
     images: Vec<Image>,
 }
@@ -119,6 +122,7 @@ impl Program {
             limit,
             build_id,
             debug: None,
+            go: None,
             images: Vec::new(),
         };
         if let Some(image) = image {
@@ -133,6 +137,12 @@ impl Program {
         }
         if !program.has_symbol_table() {
             program.add_mini(notes);
+        }
+        if let Some((_, file)) = &itself
+            && program.may_be_go()
+        {
+            // Most programs are not Go's: that none is found says nothing.
+            program.go = GoTable::read(file).ok();
         }
         match program.images.is_empty() {
             true => Err("No file of this build was found.".into()),
@@ -154,6 +164,13 @@ impl Program {
             self.debug = debug_info(&image, path, fetch, notes);
         }
         self.images.push(image);
+    }
+
+    /// Whether Go's function table is the best there may be. Without sections it is searched for in the whole file.
+    fn may_be_go(&self) -> bool {
+        let has_section = |image: &Image| image.has(".gopclntab");
+        let told = self.images.first().is_some_and(has_section);
+        self.debug.is_none() && (told || !self.has_symbol_table())
     }
 
     fn has_symbol_table(&self) -> bool {
@@ -236,7 +253,14 @@ impl Program {
         };
         let joined = frames.into_iter().zip(symbols);
         let joined = joined.map(|(frames, symbol)| joined_with(frames, symbol));
-        let found: HashMap<u64, Vec<Found>> = sorted.iter().copied().zip(joined).collect();
+        let mut found: HashMap<u64, Vec<Found>> = sorted.iter().copied().zip(joined).collect();
+        if let Some(go) = &self.go {
+            for (addr, frames) in &mut found {
+                if let Some(functions) = go.look_up(ElfAddr(*addr)) {
+                    *frames = functions.into_iter().map(Found::from).collect();
+                }
+            }
+        }
         addrs
             .iter()
             .map(|addr| found.get(addr).cloned().unwrap_or_default())
