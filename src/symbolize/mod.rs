@@ -12,6 +12,7 @@ mod demangle;
 pub mod go;
 mod jit;
 mod kernel;
+mod kernel_image;
 mod known_roots;
 mod namer;
 mod naming;
@@ -20,11 +21,12 @@ pub mod repair;
 mod wire;
 pub mod worker;
 
+use std::cell::LazyCell;
 use std::sync::Arc;
 
 use crate::profile::{
     ElfAddr, FileOffset, Frame, FrameIx, FrameKind, Function, Line, Mapping, MappingIx,
-    MappingKind, ProfileBuilder, Unresolved,
+    ProfileBuilder, Unresolved,
 };
 use crate::recorder::{Code, RawFrame, Tally};
 use crate::target::binary::Binary;
@@ -97,11 +99,12 @@ pub fn name_into(
 ) -> Naming {
     let mut namer = aside.finish(options);
     namer.name(tally.frames(), places);
+    let kernel: LazyCell<Mapping> = LazyCell::new(kernel_image::mapping);
     let named: Vec<FrameIx> = tally
         .frames()
         .iter()
         .map(|frame| {
-            let mapping = mapping_of(frame, places.binaries, places.generated, builder);
+            let mapping = mapping_of(frame, &kernel, places, builder);
             add_frame(frame, mapping, namer.found(frame), places.binaries, builder)
         })
         .collect();
@@ -112,23 +115,16 @@ pub fn name_into(
 /// The part of the file the frame's code was loaded from, as the file itself numbers it.
 fn mapping_of(
     frame: &RawFrame,
-    binaries: &[Arc<Binary>],
-    generated: &GeneratedCode,
+    kernel: &LazyCell<Mapping>,
+    places: &Places,
     builder: &mut ProfileBuilder,
 ) -> Option<MappingIx> {
     let mapping = match frame.code {
         Code::Unmapped => return None,
-        Code::Kernel => Mapping {
-            kind: MappingKind::Kernel,
-            path: "[kernel]".into(),
-            build_id: None,
-            start: ElfAddr(0),
-            end: ElfAddr(u64::MAX),
-            file_offset: FileOffset(0),
-        },
-        Code::Jit(place) => jit::mapping(generated, place, frame.addr),
+        Code::Kernel => Mapping::clone(kernel),
+        Code::Jit(place) => jit::mapping(places.generated, place, frame.addr),
         Code::Binary(ix) => {
-            let binary = &binaries[ix as usize];
+            let binary = &places.binaries[ix as usize];
             let segment = binary.segment_of(frame.addr);
             Mapping {
                 kind: binary.kind,
