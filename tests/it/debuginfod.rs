@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -235,6 +235,26 @@ fn a_server_that_is_not_there_costs_names_and_nothing_else() {
     assert!(report.contains("cannot be reached"), "{report}");
     let request = format!("/buildid/{}/debuginfo", stripped.id);
     assert!(report.contains(&request), "{report}");
+}
+
+#[test]
+fn a_server_that_never_answers_ends_with_its_time() {
+    if missing(&[&[Need::Perf], &NEEDS[2..]].concat()) {
+        return;
+    }
+    let stripped = Stripped::make();
+    let cache = tempfile::tempdir().expect("temporary folder");
+    // The kernel takes connections for it; it never does.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", silent.local_addr().expect("bound"));
+    let server = format!("--debuginfod={url}");
+    let recorded = record(
+        &stripped,
+        cache.path(),
+        &[&server, "--debuginfod-timeout=0.5"],
+    );
+    let report = recorded.report();
+    assert!(report.contains("was not done within 500ms"), "{report}");
 }
 
 /// A server that speaks TLS, and the certificate of the authority that signed its own.
