@@ -26,7 +26,7 @@ install_debug() { mkdir -p "$(dirname "$2")"; mv "$1" "$2"; }
 
 /// Where the sources of the packaged program are.
 pub(crate) fn sources() -> PathBuf {
-    repository().join("fixtures/workloads/packaged")
+    repository().join("fixtures/packaged")
 }
 
 /// The folder of a packaging, made at need; the tool's own words when that fails.
@@ -58,7 +58,8 @@ pub(crate) fn make(name: &str, recipe: &str) -> Result<PathBuf, String> {
 
 fn key(name: &str, recipe: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (PRELUDE, name, recipe).hash(&mut hasher);
+    // Debug information holds the path of the sources.
+    (PRELUDE, name, recipe, sources()).hash(&mut hasher);
     let entries = fs::read_dir(sources()).expect("the sources can be listed");
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
