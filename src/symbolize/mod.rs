@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod aside;
+mod cache;
 mod debug_files;
 pub mod debuginfod;
 mod demangle;
@@ -23,6 +24,8 @@ pub mod worker;
 
 use std::cell::LazyCell;
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use crate::profile::{
     ElfAddr, FileOffset, Frame, FrameIx, FrameKind, Function, Line, Mapping, MappingIx,
@@ -50,7 +53,7 @@ pub enum Found {
 }
 
 /// A function at an address, perhaps inlined there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoundFunction {
     pub name: String,
     /// As the symbol table has it.

@@ -9,11 +9,12 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::cache::{Cache, Entry};
 use super::debug_files::SearchPath;
 use super::options::SymbolOptions;
 use super::wire::{self, Answer, Candidate, Check, NameRequest, Named, Request};
 use super::{Found, FoundFunction, Naming};
-use crate::profile::{ElfAddr, Unresolved};
+use crate::profile::{BuildId, ElfAddr, Unresolved};
 use crate::sys::confined::{Confined, run_when_idle};
 use crate::target::binary::Binary;
 use crate::target::capabilities::{CapSet, Capability};
@@ -67,11 +68,18 @@ impl Cost {
 #[derive(Debug)]
 pub(super) struct Workers {
     all: Vec<Worker>,
-    search: SearchPath,
+    sources: Sources,
     /// The worker that knows a binary.
     knows: HashMap<u32, usize>,
     notes: Vec<String>,
     pace: Arc<Pace>,
+}
+
+/// Where names come from besides the workers.
+#[derive(Debug)]
+struct Sources {
+    search: SearchPath,
+    cache: Option<Cache>,
 }
 
 /// Whether workers run like others or only on CPUs that would be idle.
@@ -117,11 +125,15 @@ impl Workers {
         let memory_bytes = options.memory_bytes / count as u64;
         let pace = Arc::new(Pace::default());
         let worker = |_| Worker::new(memory_bytes, options.worker_timeout, pace.clone());
+        let mut notes = Vec::new();
+        let cache = options.use_cache.then(Cache::of_user).flatten();
+        let cache = cache.and_then(|cache| cache.map_err(|why| notes.push(format!("{why}."))).ok());
+        let search = SearchPath::new(options);
         Workers {
             all: (0..count).map(worker).collect(),
-            search: SearchPath::new(options),
+            sources: Sources { search, cache },
             knows: HashMap::new(),
-            notes: Vec::new(),
+            notes,
             pace,
         }
     }
@@ -136,12 +148,12 @@ impl Workers {
         for (job, worker) in self.assigned(jobs) {
             queues[worker].push(job);
         }
-        let search = &self.search;
+        let sources = &self.sources;
         let answers = std::thread::scope(|scope| {
             let busy = self.all.iter_mut().zip(queues);
             let running: Vec<_> = busy
                 .filter(|(_, queue)| !queue.is_empty())
-                .map(|(worker, queue)| scope.spawn(move || worker.name_all(queue, search)))
+                .map(|(worker, queue)| scope.spawn(move || worker.name_all(queue, sources)))
                 .collect();
             let joined = running.into_iter().map(|thread| thread.join());
             joined
@@ -160,8 +172,11 @@ impl Workers {
     pub fn finish(self) -> Naming {
         let costs = self.all.iter().map(Worker::cost);
         let cost = costs.fold(Cost::default(), Cost::and);
+        if let Some(cache) = &self.sources.cache {
+            self.all.iter().for_each(|worker| worker.store(cache));
+        }
         let mut notes = self.notes;
-        notes.extend(self.search.notes());
+        notes.extend(self.sources.search.notes());
         Naming { notes, cost }
     }
 
@@ -194,6 +209,8 @@ struct Worker {
     known: HashSet<u32>,
     /// Binaries whose debug information was the end of a worker.
     fatal: HashSet<u32>,
+    /// What is known on disk of its binaries, or will be.
+    entries: HashMap<u32, (BuildId, Entry)>,
     /// Of the process that runs, as of its last answer, and of those before it.
     running_cost: Cost,
     ended: Cost,
@@ -211,6 +228,7 @@ impl Worker {
             process: None,
             known: HashSet::new(),
             fatal: HashSet::new(),
+            entries: HashMap::new(),
             running_cost: Cost::default(),
             ended: Cost::default(),
             pace,
@@ -221,32 +239,22 @@ impl Worker {
         self.ended.then(self.running_cost)
     }
 
-    fn name_all(&mut self, jobs: Vec<Job>, search: &SearchPath) -> Vec<(Done, Vec<String>)> {
-        jobs.into_iter().map(|job| self.name(job, search)).collect()
+    fn name_all(&mut self, jobs: Vec<Job>, sources: &Sources) -> Vec<(Done, Vec<String>)> {
+        jobs.into_iter()
+            .map(|job| self.name(job, sources))
+            .collect()
     }
 
-    fn name(&mut self, job: Job, search: &SearchPath) -> (Done, Vec<String>) {
-        let Job { binary, addrs } = job;
+    fn name(&mut self, job: Job, sources: &Sources) -> (Done, Vec<String>) {
+        let Job { binary, mut addrs } = job;
+        let mut found = self.remembered(binary, &mut addrs, sources);
         let mut notes = Vec::new();
-        let mut named = None;
-        for _ in 0..ATTEMPTS {
-            match self.ask(binary, &addrs, search) {
-                Ok(answer) => {
-                    named = Some(answer);
-                    break;
-                }
-                Err(why) => {
-                    notes.push(self.buried(binary, &why));
-                }
-            }
+        if !addrs.is_empty() {
+            let new = self.read(binary, &addrs, &sources.search, &mut notes);
+            self.remember(binary.ix, &addrs, &new, &notes);
+            found.extend(addrs.into_iter().zip(new));
         }
-        let found = match named {
-            Some(mut named) => {
-                notes.append(&mut named.notes);
-                found(&named, addrs.len())
-            }
-            None => vec![Found::Nothing(Unresolved::BadFile); addrs.len()],
-        };
+        let (addrs, found) = found.into_iter().unzip();
         let binary = binary.ix;
         (
             Done {
@@ -256,6 +264,75 @@ impl Worker {
             },
             notes,
         )
+    }
+
+    /// Takes from `addrs` what an earlier recording has found out.
+    fn remembered(
+        &mut self,
+        binary: &Binary,
+        addrs: &mut Vec<ElfAddr>,
+        sources: &Sources,
+    ) -> Vec<(ElfAddr, Found)> {
+        let (Some(cache), Some(build_id)) = (&sources.cache, binary.build_id) else {
+            return Vec::new();
+        };
+        let files = || files_of(binary, &sources.search).unwrap_or_default();
+        let entry = self
+            .entries
+            .entry(binary.ix)
+            .or_insert_with(|| (build_id, cache.load(build_id, &files())));
+        let mut found = Vec::new();
+        addrs.retain(|addr| match entry.1.get(*addr) {
+            Some(functions) => {
+                found.push((*addr, found_functions(functions.clone())));
+                false
+            }
+            None => true,
+        });
+        found
+    }
+
+    /// Keeps what was found, unless there is something to say of it: what was missing may be there the next time.
+    fn remember(&mut self, binary: u32, addrs: &[ElfAddr], found: &[Found], notes: &[String]) {
+        let Some((_, entry)) = self.entries.get_mut(&binary) else {
+            return;
+        };
+        if !notes.is_empty() {
+            return;
+        }
+        for (addr, found) in addrs.iter().zip(found) {
+            match found {
+                Found::Functions(functions) => entry.add(*addr, functions.clone()),
+                Found::Nothing(Unresolved::NoSymbol) => entry.add(*addr, Vec::new()),
+                Found::Nothing(_) => {}
+            }
+        }
+    }
+
+    fn store(&self, cache: &Cache) {
+        for (build_id, entry) in self.entries.values() {
+            cache.store(*build_id, entry);
+        }
+    }
+
+    /// What the worker's process says of addresses of a binary.
+    fn read(
+        &mut self,
+        binary: &Binary,
+        addrs: &[ElfAddr],
+        search: &SearchPath,
+        notes: &mut Vec<String>,
+    ) -> Vec<Found> {
+        for _ in 0..ATTEMPTS {
+            match self.ask(binary, addrs, search) {
+                Ok(mut named) => {
+                    notes.append(&mut named.notes);
+                    return found(&named, addrs.len());
+                }
+                Err(why) => notes.push(self.buried(binary, &why)),
+            }
+        }
+        vec![Found::Nothing(Unresolved::BadFile); addrs.len()]
     }
 
     /// What to say of a worker that has ended over a binary.
@@ -358,6 +435,13 @@ fn files_of(binary: &Binary, search: &SearchPath) -> io::Result<Vec<(Candidate, 
     Ok(files)
 }
 
+fn found_functions(functions: Vec<FoundFunction>) -> Found {
+    match functions.is_empty() {
+        true => Found::Nothing(Unresolved::NoSymbol),
+        false => Found::Functions(functions),
+    }
+}
+
 /// The worker's answer, checked: it has read what others wrote.
 fn found(named: &Named, count: usize) -> Vec<Found> {
     if named.unreadable {
@@ -382,11 +466,7 @@ fn found(named: &Named, count: usize) -> Vec<Found> {
                 file: text(function.file),
                 line: function.line,
             });
-            let functions: Vec<FoundFunction> = functions.collect();
-            match functions.is_empty() {
-                true => nothing.clone(),
-                false => Found::Functions(functions),
-            }
+            found_functions(functions.collect())
         })
         .collect();
     found.resize(count, nothing);

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Deref;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 
 /// The content of a file, read-only.
 #[derive(Debug)]
@@ -24,6 +24,14 @@ impl FileMap {
         // what is computed from them is bounds-checked. A shortened file ends the worker process, see above.
         let map = unsafe { Mmap::map(file) }?;
         Ok(FileMap(map))
+    }
+}
+
+impl FileMap {
+    /// Gives back the memory of pages that were read; they come again from the page cache when they are needed.
+    pub fn forget(&self) {
+        // SAFETY: nothing was written to the mapping, so there is nothing that dropping its pages could lose.
+        let _ = unsafe { self.0.unchecked_advise(UncheckedAdvice::DontNeed) };
     }
 }
 

@@ -44,7 +44,8 @@ fn check_split(source: &str, args: &[&str], how: &[&str]) {
         (share - 0.7).abs() < 0.001,
         "the workload keeps its split: {truth}"
     );
-    assert_share("hot_seventy", seventy, all, share);
+    let cpu_time = finished.coverage("cpu_time");
+    assert_share("hot_seventy", seventy, all, share, cpu_time);
 
     // What stands in neither function is the loop around them, which the program accounts for, too.
     let around = 1.0 - all as f64 / folded.total() as f64;

@@ -57,6 +57,19 @@ pub(super) struct Cache {
     miss: Duration,
 }
 
+/// A folder that only we can write, made where it is missing. In words why it cannot be used.
+pub(in crate::symbolize) fn own_folder(path: &Path) -> Result<File, String> {
+    let fail = |why: &dyn std::fmt::Display| format!("`{}` is not used: {why}", path.display());
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| fail(&error))?;
+    let folder =
+        nix::fcntl::open(path, FOLDER, Mode::empty()).map_err(|error| fail(&error.desc()))?;
+    ours(folder).map_err(|error| fail(&error))
+}
+
 /// Where elfutils' client keeps its files; debuginfod-find(1), "Environment".
 pub(super) fn default_folder(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let absolute = |name: &str| {
@@ -80,15 +93,7 @@ pub(super) fn default_folder(variable: impl Fn(&str) -> Option<OsString>) -> Opt
 impl Cache {
     /// Makes the folder where it is missing. In words why it cannot be used.
     pub fn open(path: &Path) -> Result<Cache, String> {
-        let fail = |why: &dyn std::fmt::Display| format!("`{}` is not used: {why}", path.display());
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(|error| fail(&error))?;
-        let folder =
-            nix::fcntl::open(path, FOLDER, Mode::empty()).map_err(|error| fail(&error.desc()))?;
-        let folder = ours(folder).map_err(|error| fail(&error))?;
+        let folder = own_folder(path)?;
         let miss = miss_of(&folder).unwrap_or(DEFAULT_MISS);
         Ok(Cache { folder, miss })
     }

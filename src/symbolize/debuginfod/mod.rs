@@ -11,7 +11,7 @@
 //! Source: <https://sourceware.org/elfutils/Debuginfod.html>, debuginfod(8), debuginfod-find(1).
 #![forbid(unsafe_code)]
 
-mod cache;
+pub(super) mod cache;
 mod server;
 #[cfg(test)]
 mod tests;

@@ -19,8 +19,12 @@ use super::names::Names;
 use super::split::SplitUnits;
 use super::units;
 use crate::profile::BuildId;
+use crate::sys::file_map::FileMap;
 
 pub(super) type Bytes = EndianSlice<'static, LittleEndian>;
+
+/// Pages of the file are given back after so many units: a unit takes some hundred KiB.
+const UNITS_IN_MEMORY: usize = 32;
 
 /// A longer name or path is cut.
 const MAX_TEXT_BYTES: usize = 16 << 10;
@@ -50,6 +54,7 @@ impl From<FoundFunction> for Found {
 pub(super) struct DebugInfo {
     dwarf: Arc<Dwarf<Bytes>>,
     split: SplitUnits,
+    map: Option<&'static FileMap>,
 }
 
 /// Where a frame's names and lines are to be read.
@@ -70,6 +75,7 @@ impl DebugInfo {
         Ok(DebugInfo {
             dwarf: Arc::new(dwarf),
             split: SplitUnits::beside(path, image.limit()),
+            map: image.map(),
         })
     }
 
@@ -85,13 +91,18 @@ impl DebugInfo {
         let mut damaged = |why: gimli::Error| {
             notes.push(format!("Debug information is damaged: {why}."));
         };
-        let hits = units::with_code_at(&self.dwarf, addrs).unwrap_or_else(|why| {
+        let map = self.map;
+        let forget = || map.into_iter().for_each(FileMap::forget);
+        let hits = units::with_code_at(&self.dwarf, addrs, &forget).unwrap_or_else(|why| {
             damaged(why);
             BTreeMap::new()
         });
         let mut names = Names::default();
         let mut first_failure = None;
-        for (unit, hits) in hits {
+        for (ix, (unit, hits)) in hits.into_iter().enumerate() {
+            if ix % UNITS_IN_MEMORY == 0 {
+                forget();
+            }
             let wanted: Vec<u64> = hits.iter().map(|hit| addrs[*hit]).collect();
             match self.in_unit(unit, &wanted, &mut names, fetch, notes) {
                 Ok(found) => {

@@ -23,6 +23,8 @@ pub(super) type Elf = ElfFile64<'static, LittleEndian, &'static [u8]>;
 pub(super) struct Image {
     pub elf: Elf,
     limit: u64,
+    /// `None` for what was unpacked from another file.
+    map: Option<&'static FileMap>,
 }
 
 /// Why a file or a section cannot be used, in words.
@@ -31,12 +33,25 @@ pub(super) type Why = String;
 impl Image {
     pub fn of(file: &File, limit: u64) -> Result<Image, Why> {
         let map: &'static FileMap = Box::leak(Box::new(FileMap::of(file).map_err(words)?));
-        Image::of_bytes(map, limit)
+        let image = Image::of_bytes(map, limit)?;
+        Ok(Image {
+            map: Some(map),
+            ..image
+        })
+    }
+
+    /// The file's mapping.
+    pub fn map(&self) -> Option<&'static FileMap> {
+        self.map
     }
 
     fn of_bytes(bytes: &'static [u8], limit: u64) -> Result<Image, Why> {
         let elf = Elf::parse(bytes).map_err(words)?;
-        Ok(Image { elf, limit })
+        Ok(Image {
+            elf,
+            limit,
+            map: None,
+        })
     }
 
     pub fn build_id(&self) -> Option<BuildId> {

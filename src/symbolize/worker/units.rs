@@ -19,15 +19,29 @@ pub(super) type Hits = BTreeMap<usize, Vec<usize>>;
 /// More ranges than this are not read from one file: Chromium has some millions.
 const MAX_RANGES: usize = 64 << 20;
 
-pub(super) fn with_code_at(dwarf: &Dwarf<Bytes>, addrs: &[u64]) -> Result<Hits, gimli::Error> {
+/// Pages of the file are given back after so many heads: the kernel maps 64 KiB around each (`mm/memory.c`,
+/// `fault_around_bytes`).
+const HEADS_IN_MEMORY: usize = 256;
+
+/// `forget` gives back the memory of what was read so far.
+pub(super) fn with_code_at(
+    dwarf: &Dwarf<Bytes>,
+    addrs: &[u64],
+    forget: &dyn Fn(),
+) -> Result<Hits, gimli::Error> {
     let mut hits = Hits::new();
     let mut without_ranges = Vec::new();
     let mut budget = MAX_RANGES;
     let mut headers = dwarf.units();
+    let mut heads = 0;
     while let Some(header) = headers.next()? {
         let Some(DebugInfoOffset(offset)) = header.debug_info_offset() else {
             continue;
         };
+        heads += 1;
+        if heads % HEADS_IN_MEMORY == 0 {
+            forget();
+        }
         let mut hit = Vec::new();
         let mut add = |begin: u64, end: u64| {
             budget = budget.saturating_sub(1);

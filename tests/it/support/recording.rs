@@ -58,6 +58,8 @@ impl Record {
     pub(crate) fn from_command(mut command: Command) -> Record {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         command.arg("record");
+        // Names found for one test are not another's.
+        command.env("XDG_CACHE_HOME", folder.path());
         command
             .arg("--artifacts")
             .arg(folder.path().join("artifacts"));
