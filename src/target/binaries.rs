@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::profile::{BuildId, MappingKind};
 
 use super::binary::{Binary, Problem};
-use super::jit;
+use super::jit::{self, trampolines};
 use super::mappings::Region;
 use super::open;
 use super::root::{Root, Roots};
@@ -49,6 +49,8 @@ pub struct Binaries {
     vdso: Arc<Binary>,
     roots: Roots,
     own_root: Option<Arc<Root>>,
+    /// By the distance of the trampolines.
+    arenas: HashMap<usize, Arc<Binary>>,
 }
 
 impl Default for Binaries {
@@ -70,7 +72,19 @@ impl Binaries {
             by_identity: HashMap::new(),
             anonymous,
             vdso,
+            arenas: HashMap::new(),
         }
+    }
+
+    /// An arena of trampolines with that distance.
+    pub fn arena(&mut self, distance: usize) -> Arc<Binary> {
+        let ix = self.all.len() as u32;
+        let arena = self.arenas.entry(distance).or_insert_with(|| {
+            let arena = Arc::new(trampolines::arena(ix, distance));
+            self.all.push(arena.clone());
+            arena
+        });
+        arena.clone()
     }
 
     /// All, by [`Binary::ix`].

@@ -7,10 +7,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
-use crate::profile::MappingKind;
+use crate::profile::{FileOffset, MappingKind, RuntimeAddr};
 
 use super::binaries::Binaries;
-use super::jit::{GeneratedCode, SpaceIx};
+use super::jit::{GeneratedCode, SpaceIx, trampolines};
 use super::mappings::{MappedRegion, Mappings, Region};
 use super::process;
 
@@ -128,6 +128,10 @@ impl Processes {
             if let (Some(space), Some(dump)) = (*jit, &binary.file) {
                 self.generated.follow_dump(space, &binary.path, dump);
             }
+            if let Some(distance) = self.distance_of_trampolines(*jit, pid, region) {
+                self.map_arenas(mappings, region, distance);
+                return;
+            }
         }
         mappings.insert(MappedRegion {
             start: region.start,
@@ -135,6 +139,38 @@ impl Processes {
             file_offset: region.file_offset,
             binary,
         });
+    }
+
+    /// Whether a region is filled with trampolines, and how far they are apart.
+    fn distance_of_trampolines(
+        &mut self,
+        jit: Option<SpaceIx>,
+        pid: u32,
+        region: &Region,
+    ) -> Option<usize> {
+        let is_file = region.inode.is_some();
+        if is_file || !self.generated.may_look_for_trampolines(jit?) {
+            return None;
+        }
+        let found = trampolines::distance_in(pid, region);
+        self.generated.looked_for_trampolines(jit?, found.is_some());
+        found
+    }
+
+    /// Each arena of a region begins anew.
+    fn map_arenas(&mut self, mappings: &mut Mappings, region: &Region, distance: usize) {
+        let binary = self.binaries.arena(distance);
+        let mut start = region.start;
+        while start < region.end {
+            let end = RuntimeAddr(start.0 + trampolines::ARENA_BYTES);
+            mappings.insert(MappedRegion {
+                start,
+                end,
+                file_offset: FileOffset(0),
+                binary: binary.clone(),
+            });
+            start = end;
+        }
     }
 
     /// A thread got a name; `exec` says that its process has a new program, and nothing mapped yet.

@@ -82,6 +82,17 @@ fn generated_code_has_the_names_of_its_map() {
 }
 
 #[test]
+fn memory_that_is_kept_back_keeps_nobody_waiting() {
+    if missing(&[Need::Perf, Need::Root]) {
+        return;
+    }
+    let workload = Workload::start(SOURCE, &["stuck"]);
+    let _map = Shared::map_of(workload.pid());
+    let finished = record(workload.pid()).run_for_cpu(workload.pid(), 1500);
+    assert_seventy_thirty(&finished.assert_recorded().folded());
+}
+
+#[test]
 fn a_process_that_ends_before_the_recording_keeps_its_names() {
     if missing(&[Need::Perf]) {
         return;

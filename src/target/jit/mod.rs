@@ -17,6 +17,7 @@ mod map_file;
 mod owner;
 mod perf_map;
 mod table;
+pub mod trampolines;
 
 use std::fs::File;
 
@@ -50,6 +51,9 @@ const LAST_SEARCH_NS: u64 = 1_000_000_000;
 
 /// Looks at the end: enough for the largest map.
 const MAX_LAST_LOOKS: usize = 1024;
+
+/// Regions of a process without trampolines, after which no other is looked at.
+const MAX_VAIN_LOOKS: u32 = 32;
 
 /// Forks of forks whose ancestors are asked.
 const MAX_ANCESTORS: usize = 16;
@@ -90,6 +94,8 @@ struct Space {
     unknown: Option<(u32, PlaceIx)>,
     search_at_ns: u64,
     search_every_ns: u64,
+    /// Regions that were looked at for trampolines in vain.
+    without_trampolines: u32,
 }
 
 const NO_PLACE: PlaceIx = u32::MAX;
@@ -192,6 +198,7 @@ impl GeneratedCode {
             unknown: None,
             search_at_ns: 0,
             search_every_ns: FIRST_SEARCH_NS,
+            without_trampolines: 0,
         });
         self.followed.push_back(ix);
         Some(ix)
@@ -218,6 +225,16 @@ impl GeneratedCode {
         let space = &mut self.spaces[space.0 as usize];
         space.look_for_the_last_time(&mut self.budget);
         space.owner = None;
+    }
+
+    /// Looking into memory costs little, but some runtimes change their regions all the time.
+    pub fn may_look_for_trampolines(&self, space: SpaceIx) -> bool {
+        self.spaces[space.0 as usize].without_trampolines < MAX_VAIN_LOOKS
+    }
+
+    pub fn looked_for_trampolines(&mut self, space: SpaceIx, found: bool) {
+        let vain = &mut self.spaces[space.0 as usize].without_trampolines;
+        *vain = if found { 0 } else { *vain + 1 };
     }
 
     /// Whether a map of it was found.

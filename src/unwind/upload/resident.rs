@@ -105,8 +105,9 @@ impl Resident {
         if binary.ix >= MAX_TABLES || !self.known.insert(binary.ix) {
             return Ok(());
         }
+        let has_rules = !binary.unwind.eh_frame.is_empty();
         let why_none = match binary.kind {
-            MappingKind::Anonymous => Some(Why::Jit),
+            MappingKind::Anonymous if !has_rules => Some(Why::Jit),
             _ => binary.problem.as_ref().map(|_| Why::BinaryUnreadable),
         };
         match why_none {
