@@ -141,6 +141,13 @@ fn links_to_other_files_lead_nowhere_they_should_not() {
     let split_device = format!("{SPLIT} rm *.dwo; ln -s /dev/zero packaged.dwo").leak();
     let split_other =
         format!("{SPLIT} mv packaged.dwo aside; cp packaged_part.dwo packaged.dwo").leak();
+    // Where the unit says to have been compiled: the profiler's own descriptors, or out of every folder.
+    const COMPILED_IN: &str =
+        "units gcc -gdwarf-4 -gsplit-dwarf -fdebug-prefix-map=$PWD=/proc/self/fd
+                               gcc *.o -o program; rm *.o *.dwo";
+    const COMPILED_UP: &str =
+        "units gcc -gdwarf-4 -gsplit-dwarf -fdebug-prefix-map=$PWD=../../../../../../../../../etc
+                               gcc *.o -o program; rm *.o *.dwo";
     let package_fifo = format!("{SPLIT} rm *.dwo; mkfifo program.dwp").leak();
     const ROOT: &str =
         "gcc -g -static $ALL -o program; id=$(by_build_id); strip -g program; mkdir -p root/app
@@ -168,6 +175,12 @@ fn links_to_other_files_lead_nowhere_they_should_not() {
         }),
         hostile("split-up", SPLIT, |elf| {
             elf.replace("packaged_part.dwo", "../../dev/zero")
+        }),
+        hostile("split-descriptor", COMPILED_IN, |elf| {
+            elf.replace("packaged.dwo", "0")
+        }),
+        hostile("split-passwd", COMPILED_UP, |elf| {
+            elf.replace("packaged.dwo", "passwd")
         }),
         hostile("package-fifo", package_fifo, keep),
         hostile("root-fifo", root_fifo, keep).in_root().tells(names),
