@@ -3,7 +3,7 @@
 //! 5 s at 999 Hz of a busy process, then SIGINT; the time until the recorder has ended, for perf until a flame graph is
 //! drawn. The recorded process is stopped at that moment, for all recorders alike, so that the CPUs are theirs. Every
 //! recording gets a new process, so that all see the same phase of it. perfprof's cache of symbols is empty, but for the
-//! line that says `warm`; the page cache is warm for everybody. What cannot be measured is said, and the run goes on.
+//! line that says `warm`; the page cache is warm for everybody, and everybody writes to memory. What cannot be measured is said, and the run goes on.
 
 use std::time::Instant;
 
@@ -43,12 +43,13 @@ pub(super) fn run(rounds: usize, only: &[String]) -> anyhow::Result<()> {
         }
         report(*subject, &mut book);
     }
+    recorders::clean_up();
     println!(
         "\nMedian [least … most] of {rounds} rounds ({ROUNDS_OF_PERF_INLINED} at most for perf with inlining); ratios \
          are taken round by round."
     );
     book.print_table();
-    println!("not measured: memory of what draws perf's flame graph");
+    println!("not measured: memory of what draws perf's flame graph; waiting for a disk");
     println!("{:.0} s in all", begin.elapsed().as_secs_f64());
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! One recording of 5 s by each tool, and what its end took.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -13,7 +13,6 @@ use super::subjects::Busy;
 use crate::bench::peers::{Peers, Permitted, WITH_TRACEFS};
 use crate::bench::running::{Ended, Running, clear, last_words, size_of_tree};
 use crate::bench::{perfprof, run_folder, samply};
-use crate::target_dir;
 
 const HZ: &str = "999";
 /// lightswitch wants a prime number.
@@ -123,13 +122,31 @@ impl Tool {
     }
 }
 
+/// Where everybody writes: memory, where there is a file system of it. perfprof waits until its files are safe
+/// (fsync(2)) and its peers do not; what others do to the disk meanwhile would be measured.
+fn scratch() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    match memory.is_dir() {
+        true => memory.join("perfprof-bench"),
+        false => run_folder(),
+    }
+}
+
 /// Apart from the folder of a recording, which is cleared before each.
-fn cache() -> std::path::PathBuf {
-    target_dir().join("bench/symbol-cache")
+fn cache() -> PathBuf {
+    scratch().with_extension("cache")
+}
+
+/// Gives the memory back.
+pub(super) fn clean_up() {
+    for folder in [scratch(), cache()] {
+        // It may never have been made.
+        let _ = fs::remove_dir_all(folder);
+    }
 }
 
 pub(super) fn record(tool: Tool, peers: &Peers, mut busy: Busy) -> anyhow::Result<Took> {
-    let folder = run_folder();
+    let folder = scratch();
     clear(&folder)?;
     if tool == Tool::Perfprof {
         clear(&cache())?;
