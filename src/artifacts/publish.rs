@@ -41,13 +41,15 @@ pub struct Document {
 
 /// What other rooms made of the recording.
 #[derive(Clone, Debug, Default)]
-pub struct Extra {
+pub struct Extra<'a> {
     /// Markdown made by the capacity analysis, without a heading, for the report.
     pub capacity_markdown: Option<String>,
     /// The service's section of `capacity-analysis.md`, from its heading on.
     pub capacity_section: Option<String>,
     /// Entries for further documents.
     pub documents: Vec<Document>,
+    /// The profile and its analysis with the names that people are to read, where those are not the full ones.
+    pub shown: Option<(&'a Profile, &'a Analysis)>,
 }
 
 /// What was written.
@@ -67,7 +69,7 @@ pub fn publish(
     root: &ArtifactRoot,
     profile: &Profile,
     analysis: &Analysis,
-    extra: Extra,
+    extra: Extra<'_>,
     exports: &[Export],
     now_unix_ns: u64,
 ) -> Result<Published, ArtifactError> {
@@ -112,6 +114,7 @@ pub fn publish(
         documents.push((document, merge(&locked, document, &stamp, &mut published)?));
     }
 
+    let (profile, analysis) = extra.shown.unwrap_or((profile, analysis));
     let section = markdown::section(profile, analysis, &attachments);
     let parts = with_section(&locked, REPORT, &slug, &section, &stamp, &mut published)?;
     let text = report::to_text(&parts, &overview(&parts, &entries));

@@ -175,6 +175,10 @@ pub(super) struct OutputArgs {
     /// Put the thread's name second in folded stacks
     #[arg(long)]
     pub per_thread: bool,
+    /// Leave template and type arguments out of the names that are shown: `std::vector<…>::push_back`; the profile and
+    /// the JSON documents keep them
+    #[arg(long)]
+    pub short_names: bool,
 }
 
 #[derive(Debug, Args)]

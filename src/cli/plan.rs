@@ -55,6 +55,7 @@ pub(super) struct Outputs {
     pub artifacts: PathBuf,
     pub files: Vec<(Format, PathBuf)>,
     pub per_thread: bool,
+    pub short_names: bool,
 }
 
 impl Outputs {
@@ -68,6 +69,7 @@ impl Outputs {
             artifacts: args.artifacts.clone(),
             files: files.collect::<Result<_, Failure>>()?,
             per_thread: args.per_thread,
+            short_names: args.short_names,
         })
     }
 }

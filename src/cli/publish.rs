@@ -11,7 +11,7 @@ use crate::artifacts::{self, ArtifactRoot, Document, Export, Extra, write_atomic
 use crate::capacity::{self, Capacity};
 use crate::profile::{Origin, Profile};
 use crate::render::terminal::Colour;
-use crate::render::{flamegraph, speedscope, terminal};
+use crate::render::{flamegraph, short_names, speedscope, terminal};
 use crate::store::{folded, pprof};
 use crate::sys::usage::unix_ns;
 
@@ -31,8 +31,21 @@ pub(super) fn publish(
     log: &Log,
 ) -> Result<Exit, Failure> {
     let analysis = Analysis::of(profile, thresholds);
+    let short = outputs.short_names.then(|| {
+        let short = short_names::shortened(profile);
+        let analysis = Analysis::of(&short, thresholds);
+        (short, analysis)
+    });
+    let shown = match &short {
+        Some((profile, analysis)) => (profile, analysis),
+        None => (profile, &analysis),
+    };
     let mut exports = Vec::new();
     for format in Format::ALL {
+        let profile = match format {
+            Format::Pprof => profile,
+            Format::Folded | Format::Svg | Format::Speedscope => shown.0,
+        };
         let bytes = encode(format, profile, outputs.per_thread)?;
         exports.push(Export {
             extension: format.extension().into(),
@@ -47,7 +60,10 @@ pub(super) fn publish(
         write_atomic(path, bytes).map_err(words::not_written)?;
         files.push(path.clone());
     }
-    let extra = extra(profile);
+    let extra = Extra {
+        shown: Some(shown),
+        ..extra(profile)
+    };
     let now = unix_ns();
     let published = artifacts::publish(root, profile, &analysis, extra, &exports, now)
         .map_err(|error| rescue(words::not_written(error), profile, &outputs.files, log))?;
@@ -58,7 +74,7 @@ pub(super) fn publish(
     } else {
         Colour::Plain
     };
-    log.block(&terminal::summary(profile, &analysis, &files, colour));
+    log.block(&terminal::summary(shown.0, shown.1, &files, colour));
     Ok(exit_of(profile, &analysis.coverage.verdict))
 }
 
@@ -102,7 +118,7 @@ fn encode(format: Format, profile: &Profile, per_thread: bool) -> Result<Vec<u8>
     })
 }
 
-fn extra(profile: &Profile) -> Extra {
+fn extra(profile: &Profile) -> Extra<'_> {
     let Some(facts) = &profile.recording.capacity else {
         return Extra::default();
     };
@@ -116,5 +132,6 @@ fn extra(profile: &Profile) -> Extra {
             version: capacity::SCHEMA_VERSION.into(),
             entry: capacity::json_entry(&capacity),
         }],
+        shown: None,
     }
 }

@@ -8,6 +8,7 @@ pub mod escape;
 mod fit;
 pub mod flamegraph;
 pub mod markdown;
+pub mod short_names;
 pub mod speedscope;
 mod table;
 pub mod terminal;

@@ -81,3 +81,38 @@ fn a_file_that_is_no_profile_is_named_with_the_place() {
         "nothing was reported"
     );
 }
+
+#[test]
+fn short_names_are_for_people_and_full_ones_stay_in_the_profile_and_for_machines() {
+    const FULL: &str = "std::vector<int, std::allocator<int> >::push_back(int&&)";
+    const SHORT: &str = "std::vector<…>::push_back(int&&)";
+    let dir = tempfile::tempdir().expect("a folder");
+    let folded = dir.path().join("in.folded");
+    fs::write(&folded, format!("main;{FULL} 900\nmain;f 100\n")).expect("written");
+    let output = Command::new(perfprof())
+        .args(["report", "--short-names", "--artifacts"])
+        .arg(dir.path())
+        .arg(&folded)
+        .output()
+        .expect("perfprof can be started");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains(SHORT), "{said}");
+    let text = |path: &Path| fs::read_to_string(path).expect("was written");
+    for path in [
+        dir.path().join("profiling-report.md"),
+        exported(dir.path(), ".folded"),
+        exported(dir.path(), ".speedscope.json"),
+    ] {
+        let text = text(&path);
+        assert!(text.contains("std::vector<…>"), "{}", path.display());
+        assert!(!text.contains("allocator"), "{}", path.display());
+    }
+    let documents: serde_json::Value =
+        serde_json::from_str(&text(&dir.path().join("bottleneck-report.json"))).expect("JSON");
+    let hottest = &documents["services"][0]["hot_paths"]["by_self"][0];
+    assert_eq!(hottest["function"], FULL);
+    assert_eq!(hottest["canonical"], FULL.replace("> >", ">>"));
+    let (again, _, said) = report(&exported(dir.path(), ".pb.gz"));
+    let svg = text(&exported(again.path(), ".svg"));
+    assert!(svg.contains("allocator"), "{said}");
+}
