@@ -124,6 +124,15 @@ struct Func {
     bytes: u64,
 }
 
+/// What the functions say of their inlining trees.
+#[derive(Default)]
+struct TreeUses {
+    /// Some functions that have one, and where it begins.
+    first: Vec<(Func, usize)>,
+    /// How far the trees can reach.
+    bytes: usize,
+}
+
 impl GoTable {
     /// Reads the header of a table. `text_start` is the address of `runtime.text`, from which Go 1.18 and later count.
     pub fn of(bytes: Vec<u8>, text_start: u64) -> Result<GoTable, GoError> {
@@ -215,32 +224,35 @@ impl GoTable {
     }
 
     /// Takes the trees if they fit the functions; `bytes` begin where the functions' data count from (`go:func.*`).
-    fn set_trees(&mut self, bytes: Vec<u8>) -> bool {
+    fn set_trees(&mut self, bytes: Vec<u8>, uses: &TreeUses) -> bool {
         self.trees = bytes;
-        if !self.trees_make_sense() {
+        if !uses.first.iter().all(|(func, tree)| self.fits(func, *tree)) {
             self.trees = Vec::new();
         }
         self.has_trees()
     }
 
-    /// Bytes that the trees can reach to; `None` when no function has one.
-    fn tree_bytes(&self) -> Option<usize> {
-        let offsets = (0..self.count).filter_map(|ix| self.tree_of(&self.func(ix)?));
-        offsets.max().map(|last| last + MAX_TREE_BYTES)
+    /// `None` when no function has a tree.
+    fn tree_uses(&self) -> Option<TreeUses> {
+        const LOOKED_AT: usize = 64;
+        let funcs = (0..self.count).filter_map(|ix| self.func(ix));
+        let mut uses = TreeUses::default();
+        for (func, tree) in funcs.filter_map(|func| Some((func, self.tree_of(&func)?))) {
+            if uses.first.len() < LOOKED_AT {
+                uses.first.push((func, tree));
+            }
+            uses.bytes = uses.bytes.max(tree + MAX_TREE_BYTES);
+        }
+        (!uses.first.is_empty()).then_some(uses)
     }
 
-    /// The first entries of some trees have names, and callers within their functions.
-    fn trees_make_sense(&self) -> bool {
-        const LOOKED_AT: usize = 64;
+    /// Whether the first entry of a tree has a name, and a caller within the function.
+    fn fits(&self, func: &Func, tree: usize) -> bool {
         let (_, name_at, call_at) = self.version.tree_entry();
-        let funcs = (0..self.count).filter_map(|ix| self.func(ix));
-        let with_tree = funcs.filter_map(|func| Some((func, self.tree_of(&func)?)));
-        with_tree.take(LOOKED_AT).all(|(func, tree)| {
-            let name = u32_at(&self.trees, tree + name_at);
-            let call = u32_at(&self.trees, tree + call_at);
-            name.is_some_and(|name| self.begins_name(name))
-                && call.is_some_and(|call| u64::from(call) < func.bytes)
-        })
+        let name = u32_at(&self.trees, tree + name_at);
+        let call = u32_at(&self.trees, tree + call_at);
+        name.is_some_and(|name| self.begins_name(name))
+            && call.is_some_and(|call| u64::from(call) < func.bytes)
     }
 
     /// Whether the byte before is the end of another name.

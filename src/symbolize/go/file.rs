@@ -20,7 +20,7 @@ use object::{Endianness, Object, ObjectSection, ReadCache, elf};
 use super::{GoError, GoTable, HEADER_TAIL, Version};
 
 /// A larger table is not read; Kubernetes' largest programs have 40 MiB.
-const MAX_TABLE_BYTES: u64 = 256 << 20;
+const MAX_TABLE_BYTES: u64 = 128 << 20;
 /// Data and relocations of a program beyond this are not searched.
 const MAX_SEARCHED_BYTES: u64 = 256 << 20;
 const MAX_SEGMENTS: usize = 64;
@@ -156,16 +156,16 @@ impl<'a> GoFile<'a> {
     }
 
     fn add_trees(&self, table: &mut GoTable, module: &ModuleData) {
-        let Some(bytes) = table.tree_bytes() else {
+        let Some(uses) = table.tree_uses() else {
             return;
         };
         for ix in word::TREES {
             let room = self
                 .segment(module[ix])
                 .map_or(0, |segment| segment.bytes - (module[ix] - segment.vaddr));
-            let bytes = (bytes as u64).min(room).min(MAX_TABLE_BYTES) as usize;
+            let bytes = (uses.bytes as u64).min(room).min(MAX_TABLE_BYTES) as usize;
             let read = self.read(module[ix], bytes).unwrap_or_default();
-            if !read.is_empty() && table.set_trees(read) {
+            if !read.is_empty() && table.set_trees(read, &uses) {
                 return;
             }
         }
