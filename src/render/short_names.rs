@@ -92,7 +92,7 @@ impl Scan<'_> {
         let before = &self.name[..at];
         let word = |c: char| c.is_alphanumeric() || c == '_';
         let behind_name = before.ends_with(word) || before.ends_with("operator");
-        let turbofish = bracket == b'<' && before.ends_with("::");
+        let turbofish = bracket == b'<' && before.ends_with("::") && !is_name(&self.name[at..]);
         let behind_operator = bracket == b'<' && behind_operator(before);
         if self.hidden_from.is_none() && (behind_name || turbofish || behind_operator) {
             self.write(instead);
@@ -133,6 +133,22 @@ impl Scan<'_> {
         self.open.truncate(at);
         Some(())
     }
+}
+
+/// Names that other languages put in brackets: Java's constructors, Python's pieces of code without a name.
+fn is_name(rest: &str) -> bool {
+    const NAMES: [&str; 9] = [
+        "<init>",
+        "<clinit>",
+        "<module>",
+        "<lambda>",
+        "<genexpr>",
+        "<listcomp>",
+        "<dictcomp>",
+        "<setcomp>",
+        "<anonymous>",
+    ];
+    NAMES.iter().any(|name| rest.starts_with(name))
 }
 
 /// Length of `operator<<` and the like at `at`, so that their signs are not taken for brackets.
@@ -199,6 +215,9 @@ mod tests {
             ),
             ("a::f::<fn(u8) -> [u8; 4], B<C>>::g", "a::f::<…>::g"),
             ("<[u8; 4] as a::T<u8>>::f", "<[u8; 4] as a::T<…>>::f"),
+            ("py::<module>:/srv/a.py", "py::<module>:/srv/a.py"),
+            ("LA;::<init>", "LA;::<init>"),
+            ("f.<locals>.g", "f.<locals>.g"),
             ("main.Map[go.shape.int,main.P[int]].f", "main.Map[…].f"),
             ("main.(*Set[...]).Add", "main.(*Set[…]).Add"),
             (
