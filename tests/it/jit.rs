@@ -54,13 +54,20 @@ fn unnamed(finished: &Finished, reason: &str) -> u64 {
 }
 
 #[track_caller]
-fn assert_seventy_thirty(folded: &Folded) {
+fn assert_seventy_thirty(folded: &Folded, finished: &Finished) {
     let (seventy, thirty) = (
         folded.with("generated_seventy"),
         folded.with("generated_thirty"),
     );
     assert!(seventy + thirty > 300, "{folded:?}");
-    assert_share("generated_seventy", seventy, seventy + thirty, 0.7);
+    let cpu_time = finished.coverage("cpu_time");
+    assert_share(
+        "generated_seventy",
+        seventy,
+        seventy + thirty,
+        0.7,
+        cpu_time,
+    );
     assert_eq!(
         folded.with_below("burner", "generated_"),
         seventy + thirty,
@@ -77,7 +84,7 @@ fn generated_code_has_the_names_of_its_map() {
     let _map = Shared::map_of(workload.pid());
     let finished = record(workload.pid()).run_for_cpu(workload.pid(), 1500);
     let folded = finished.assert_recorded().folded();
-    assert_seventy_thirty(&folded);
+    assert_seventy_thirty(&folded, &finished);
     assert_eq!(unnamed(&finished, "jit"), 0);
 }
 
@@ -89,7 +96,7 @@ fn memory_that_is_kept_back_keeps_nobody_waiting() {
     let workload = Workload::start(SOURCE, &["stuck"]);
     let _map = Shared::map_of(workload.pid());
     let finished = record(workload.pid()).run_for_cpu(workload.pid(), 1500);
-    assert_seventy_thirty(&finished.assert_recorded().folded());
+    assert_seventy_thirty(&finished.assert_recorded().folded(), &finished);
 }
 
 #[test]
@@ -107,7 +114,7 @@ fn a_process_that_ends_before_the_recording_keeps_its_names() {
         .launching(Path::new("/bin/sh"), &["-c", &script])
         .run();
     let folded = finished.assert_recorded().folded();
-    assert_seventy_thirty(&folded.of_process("generated_code"));
+    assert_seventy_thirty(&folded.of_process("generated_code"), &finished);
 }
 
 #[test]
@@ -123,7 +130,7 @@ fn a_jitdump_brings_names_and_lines() {
         .args(["-o".as_ref(), svg.as_os_str()])
         .run_for_cpu(workload.pid(), 1500);
     let folded = finished.assert_recorded().folded();
-    assert_seventy_thirty(&folded);
+    assert_seventy_thirty(&folded, &finished);
     let text = fs::read_to_string(svg).expect("written");
     let speedscope: Value = serde_json::from_str(&text).expect("JSON");
     let frames = speedscope["shared"]["frames"].as_array().expect("a list");
@@ -259,7 +266,7 @@ fn a_map_is_found_in_its_own_namespaces_and_nowhere_else() {
     fs::write(&decoy.0, "1000 7ffffffff000 decoy\n").expect("written");
     let finished = record(contained.pid()).run_for_cpu(contained.pid(), 1500);
     let folded = finished.assert_recorded().folded();
-    assert_seventy_thirty(&folded);
+    assert_seventy_thirty(&folded, &finished);
     assert_eq!(folded.with("decoy"), 0);
 }
 
@@ -354,8 +361,9 @@ fn a_map_of_an_earlier_process_is_refused_until_this_one_writes_it() {
     (&file).write_all(lines.as_bytes()).expect("written");
     wait_for_cpu(workload.pid(), 1_500_000_000);
     recording.signal(Signal::SIGINT);
-    let folded = recording.wait().assert_recorded().folded();
-    assert_seventy_thirty(&folded);
+    let finished = recording.wait();
+    let folded = finished.assert_recorded().folded();
+    assert_seventy_thirty(&folded, &finished);
     assert_eq!(folded.with("earlier_"), 0, "{folded:?}");
 }
 
@@ -385,7 +393,7 @@ fn a_map_that_never_ends_is_read_in_part_within_bounds() {
         finished
     });
     let folded = finished.assert_recorded().folded();
-    assert_seventy_thirty(&folded);
+    assert_seventy_thirty(&folded, &finished);
     let report = finished.report();
     assert!(report.contains("too large"), "{report}");
     assert!(report.contains("1001 lines"), "{report}");
