@@ -17,6 +17,7 @@ mod status;
 mod stop;
 mod symbolize;
 mod symbols;
+mod waiting;
 mod watch;
 mod words;
 

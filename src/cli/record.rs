@@ -13,6 +13,7 @@ use super::plan::{RecordPlan, Target};
 use super::publish::{open_root, publish};
 use super::status::Log;
 use super::stop::{Exit, Failure};
+use super::waiting::with_progress;
 use super::watch::Watch;
 use super::words;
 use crate::analysis::{Thresholds, unnamed};
@@ -86,17 +87,14 @@ pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
         return Err(words::no_samples(&recording, &accounting));
     }
     let mut builder = ProfileBuilder::default();
-    let naming = name_into(
-        &mut builder,
-        tally,
-        &Places {
-            binaries: &binaries,
-            generated: &generated,
-            kernel: KernelNames::inspect(),
-        },
-        aside,
-        &plan.symbols,
-    );
+    let places = Places {
+        binaries: &binaries,
+        generated: &generated,
+        kernel: KernelNames::inspect(),
+    };
+    let naming = with_progress(log, &aside.progress(), || {
+        name_into(&mut builder, tally, &places, aside, &plan.symbols)
+    });
     naming.notes.iter().for_each(|note| log.warning(note));
     recording.warnings.extend(naming.notes);
     log.detail(format!(

@@ -1,8 +1,8 @@
 //! What the user sees while a command runs, on standard error: log lines, and on a terminal a progress line.
 
-use std::cell::Cell;
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::args::Verbosity;
 use super::stop::Failure;
@@ -14,7 +14,7 @@ pub(super) struct Log {
     verbose: bool,
     terminal: bool,
     /// A progress line stands on the terminal and must be cleared first.
-    line_open: Cell<bool>,
+    line_open: AtomicBool,
 }
 
 impl Log {
@@ -23,7 +23,7 @@ impl Log {
             quiet: verbosity.quiet,
             verbose: verbosity.verbose,
             terminal: std::io::stderr().is_terminal(),
-            line_open: Cell::new(false),
+            line_open: AtomicBool::new(false),
         }
     }
 
@@ -66,7 +66,7 @@ impl Log {
         if self.has_progress_line() {
             let _ = write!(std::io::stderr(), "\r\x1b[K{}", printable(text));
             let _ = std::io::stderr().flush();
-            self.line_open.set(true);
+            self.line_open.store(true, Ordering::Relaxed);
         }
     }
 
@@ -88,7 +88,7 @@ impl Log {
     }
 
     fn clear(&self) {
-        if self.line_open.replace(false) {
+        if self.line_open.swap(false, Ordering::Relaxed) {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
     }

@@ -7,8 +7,10 @@ use super::report;
 use super::status::Log;
 use super::stop::{Exit, Failure};
 use super::symbols;
+use super::waiting::with_progress;
 use crate::analysis::Thresholds;
 use crate::profile::Origin;
+use crate::symbolize::Progress;
 use crate::symbolize::repair::repair;
 
 pub(super) fn run(args: SymbolizeArgs, log: &Log) -> Result<Exit, Failure> {
@@ -23,7 +25,8 @@ pub(super) fn run(args: SymbolizeArgs, log: &Log) -> Result<Exit, Failure> {
     }
     let root = open_root(&outputs)?;
     warnings.iter().for_each(|warning| log.warning(warning));
-    let repaired = repair(profile, &options);
+    let progress = Progress::default();
+    let repaired = with_progress(log, &progress, || repair(profile, &options, &progress));
     repaired
         .naming
         .notes

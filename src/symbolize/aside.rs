@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use super::namer::Namer;
 use super::naming::{Pace, Workers};
 use super::options::SymbolOptions;
+use super::progress::Progress;
 use crate::recorder::RawFrame;
 use crate::target::binary::Binary;
 
@@ -26,12 +27,14 @@ pub struct Aside {
     batches: Sender<Batch>,
     namer: JoinHandle<Namer>,
     pace: Arc<Pace>,
+    progress: Progress,
 }
 
 impl Aside {
     pub fn start(options: &SymbolOptions) -> Aside {
         let (batches, received) = channel();
-        let workers = Workers::new(options);
+        let progress = Progress::default();
+        let workers = Workers::new(options, progress.clone());
         let pace = workers.pace();
         pace.set_idle(true);
         let namer = thread::spawn(move || name_all(Namer::new(workers), &received));
@@ -39,7 +42,12 @@ impl Aside {
             batches,
             namer,
             pace,
+            progress,
         }
+    }
+
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
     }
 
     /// Names frames by and by. `binaries` are all so far.
@@ -60,12 +68,13 @@ impl Aside {
             batches,
             namer,
             pace,
+            progress,
         } = self;
         pace.set_idle(false);
         drop(batches);
         namer
             .join()
-            .unwrap_or_else(|_| Namer::with_options(options))
+            .unwrap_or_else(|_| Namer::new(Workers::new(options, progress)))
     }
 }
 

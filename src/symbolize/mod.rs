@@ -18,6 +18,7 @@ mod known_roots;
 mod namer;
 mod naming;
 pub mod options;
+mod progress;
 pub mod repair;
 mod wire;
 pub mod worker;
@@ -40,6 +41,7 @@ use options::SymbolOptions;
 pub use aside::Aside;
 pub use kernel::KernelNames;
 pub use naming::Cost;
+pub use progress::Progress;
 
 /// The hidden command that makes this program a worker.
 pub const WORKER_COMMAND: &str = "symbol-worker";

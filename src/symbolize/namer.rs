@@ -8,7 +8,6 @@ use std::sync::Arc;
 use foldhash::quality::RandomState;
 
 use super::naming::{Job, Workers};
-use super::options::SymbolOptions;
 use super::{Found, Naming, Places, jit};
 use crate::profile::{ElfAddr, MappingKind, Unresolved};
 use crate::recorder::{Code, RawFrame};
@@ -27,10 +26,6 @@ impl Namer {
             workers,
             found: HashMap::default(),
         }
-    }
-
-    pub fn with_options(options: &SymbolOptions) -> Namer {
-        Namer::new(Workers::new(options))
     }
 
     /// Names those of `frames` that are new.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::cache::{Cache, Entry};
 use super::debug_files::SearchPath;
 use super::options::SymbolOptions;
+use super::progress::Progress;
 use super::wire::{self, Answer, Candidate, Check, NameRequest, Named, Request};
 use super::{Found, FoundFunction, Naming};
 use crate::profile::{BuildId, ElfAddr, Unresolved};
@@ -80,6 +81,7 @@ pub(super) struct Workers {
 struct Sources {
     search: SearchPath,
     cache: Option<Cache>,
+    progress: Progress,
 }
 
 /// Whether workers run like others or only on CPUs that would be idle.
@@ -119,7 +121,7 @@ impl Pace {
 }
 
 impl Workers {
-    pub fn new(options: &SymbolOptions) -> Workers {
+    pub fn new(options: &SymbolOptions, progress: Progress) -> Workers {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let count = cpus.clamp(1, MAX_WORKERS);
         let memory_bytes = options.memory_bytes / count as u64;
@@ -131,7 +133,11 @@ impl Workers {
         let search = SearchPath::new(options);
         Workers {
             all: (0..count).map(worker).collect(),
-            sources: Sources { search, cache },
+            sources: Sources {
+                search,
+                cache,
+                progress,
+            },
             knows: HashMap::new(),
             notes,
             pace,
@@ -144,6 +150,8 @@ impl Workers {
 
     /// Names all addresses of all jobs.
     pub fn name(&mut self, jobs: Vec<Job>) -> Vec<Done> {
+        jobs.iter()
+            .for_each(|job| self.sources.progress.wants(job.addrs.len()));
         let mut queues: Vec<Vec<Job>> = self.all.iter().map(|_| Vec::new()).collect();
         for (job, worker) in self.assigned(jobs) {
             queues[worker].push(job);
@@ -247,6 +255,7 @@ impl Worker {
 
     fn name(&mut self, job: Job, sources: &Sources) -> (Done, Vec<String>) {
         let Job { binary, mut addrs } = job;
+        sources.progress.begins(&binary.path);
         let mut found = self.remembered(binary, &mut addrs, sources);
         let mut notes = Vec::new();
         if !addrs.is_empty() {
@@ -254,6 +263,7 @@ impl Worker {
             self.remember(binary.ix, &addrs, &new, &notes);
             found.extend(addrs.into_iter().zip(new));
         }
+        sources.progress.has(found.len());
         let (addrs, found) = found.into_iter().unzip();
         let binary = binary.ix;
         (

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::naming::{Job, Workers};
 use super::options::SymbolOptions;
-use super::{Found, Naming, add_found, known_roots};
+use super::{Found, Naming, Progress, add_found, known_roots};
 use crate::profile::{
     ElfAddr, Frame, FrameIx, FunctionIx, Mapping, MappingIx, MappingKind, Profile, ProfileBuilder,
     Sample, Unresolved,
@@ -29,7 +29,7 @@ pub struct Repaired {
 }
 
 /// Looks up again what lacks a name or a line.
-pub fn repair(profile: Profile, options: &SymbolOptions) -> Repaired {
+pub fn repair(profile: Profile, options: &SymbolOptions, progress: &Progress) -> Repaired {
     let wanted = wanted(&profile);
     let lacking = wanted.values().map(Vec::len).sum();
     let binaries: Vec<Arc<Binary>> = wanted
@@ -38,7 +38,7 @@ pub fn repair(profile: Profile, options: &SymbolOptions) -> Repaired {
         .collect();
     let jobs = binaries.iter().zip(wanted.into_values());
     let jobs = jobs.map(|(binary, addrs)| Job { binary, addrs }).collect();
-    let mut workers = Workers::new(options);
+    let mut workers = Workers::new(options, progress.clone());
     let mut found: HashMap<(MappingIx, ElfAddr), Found> = HashMap::new();
     for done in workers.name(jobs) {
         let mapping = MappingIx(done.binary);
