@@ -95,6 +95,10 @@ impl SearchPath {
         Some((Candidate { path, check }, file))
     }
 
+    pub fn asks_servers(&self) -> bool {
+        self.debuginfod.is_some()
+    }
+
     /// What servers have sent and what they have not, in whole sentences.
     pub fn notes(&self) -> Vec<String> {
         let Some(servers) = &self.debuginfod else {

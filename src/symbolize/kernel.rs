@@ -51,16 +51,38 @@ impl KernelNames {
         }
     }
 
-    /// One result for each address, in order.
-    pub(super) fn look_up(self, addrs: &[ElfAddr]) -> Vec<Found> {
-        let all = |reason| vec![Found::Nothing(reason); addrs.len()];
+    /// One result for each address, in order. `early` was read a while ago; code that is newer is looked up anew.
+    pub(super) fn look_up(self, addrs: &[ElfAddr], early: Option<&EarlyList>) -> Vec<Found> {
         if self == KernelNames::Hidden {
-            return all(Unresolved::KernelHidden);
+            return vec![Found::Nothing(Unresolved::KernelHidden); addrs.len()];
         }
-        match File::open(LIST) {
-            Ok(file) if !addrs.is_empty() => look_up(file.take(MAX_LIST_BYTES), addrs),
-            _ => all(Unresolved::NoSymbol),
+        let mut found = match early {
+            Some(EarlyList(text)) => look_up(&text[..], addrs),
+            None => vec![Found::Nothing(Unresolved::NoSymbol); addrs.len()],
+        };
+        let unknown = |found: &Found| matches!(found, Found::Nothing(_));
+        if found.iter().any(unknown)
+            && let Ok(file) = File::open(LIST)
+        {
+            found = look_up(file.take(MAX_LIST_BYTES), addrs);
         }
+        found
+    }
+}
+
+/// The list as it was while recording: writing it takes the kernel longer than reading it takes us.
+#[derive(Debug)]
+pub(super) struct EarlyList(Vec<u8>);
+
+/// A longer list is not kept.
+const MAX_EARLY_BYTES: u64 = 32 << 20;
+
+impl EarlyList {
+    pub fn read() -> Option<EarlyList> {
+        let mut text = Vec::new();
+        let file = File::open(LIST).ok()?;
+        file.take(MAX_EARLY_BYTES).read_to_end(&mut text).ok()?;
+        ((text.len() as u64) < MAX_EARLY_BYTES).then_some(EarlyList(text))
     }
 }
 
@@ -308,7 +330,7 @@ ffffffffc0400000
 
     #[test]
     fn hidden_addresses_are_said_to_be_hidden() {
-        let found = KernelNames::Hidden.look_up(&[ElfAddr(1)]);
+        let found = KernelNames::Hidden.look_up(&[ElfAddr(1)], None);
         assert_eq!(found, [Found::Nothing(Unresolved::KernelHidden)]);
     }
 
@@ -324,7 +346,7 @@ ffffffffc0400000
             .collect();
         let code: Vec<&Symbol> = symbols.iter().filter(|s| s.is_code()).step_by(97).collect();
         let addrs: Vec<ElfAddr> = code.iter().map(|s| ElfAddr(s.addr)).collect();
-        for (symbol, found) in code.iter().zip(KernelNames::Visible.look_up(&addrs)) {
+        for (symbol, found) in code.iter().zip(KernelNames::Visible.look_up(&addrs, None)) {
             let Found::Functions(functions) = found else {
                 panic!("{:#x} is not found", symbol.addr);
             };

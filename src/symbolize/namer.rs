@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 
+use super::kernel::EarlyList;
 use super::naming::{Job, Workers};
 use super::{Found, Naming, Places, jit};
 use crate::profile::{ElfAddr, MappingKind, Unresolved};
@@ -17,6 +18,8 @@ use crate::target::binary::{Binary, Problem};
 #[derive(Debug)]
 pub(super) struct Namer {
     workers: Workers,
+    /// Once there are kernel frames.
+    kernel_list: Option<EarlyList>,
     found: HashMap<RawFrame, Found, RandomState>,
 }
 
@@ -24,6 +27,7 @@ impl Namer {
     pub fn new(workers: Workers) -> Namer {
         Namer {
             workers,
+            kernel_list: None,
             found: HashMap::default(),
         }
     }
@@ -34,7 +38,7 @@ impl Namer {
         for (code, addrs) in self.new_addrs(frames) {
             match code {
                 Code::Kernel => {
-                    let found = places.kernel.look_up(&addrs);
+                    let found = places.kernel.look_up(&addrs, self.kernel_list.as_ref());
                     self.keep(code, addrs, found);
                 }
                 Code::Unmapped => self.keep_nothing(code, addrs, Unresolved::NoMapping),
@@ -48,8 +52,13 @@ impl Namer {
         self.name_binaries(jobs, places.binaries);
     }
 
-    /// Names those of `frames` that are new and lie in binaries, which alone do not change what they mean.
+    /// Names those of `frames` that are new and lie in binaries, which alone do not change what they mean; and gets ready
+    /// for those that lie in the kernel.
     pub fn name_early(&mut self, frames: &[RawFrame], binaries: &[Arc<Binary>]) {
+        let in_kernel = |frame: &RawFrame| frame.code == Code::Kernel;
+        if self.kernel_list.is_none() && frames.iter().any(in_kernel) {
+            self.kernel_list = EarlyList::read();
+        }
         let in_binary = |(code, addrs)| match code {
             Code::Binary(ix) => Some((ix, addrs)),
             _ => None,

@@ -292,7 +292,11 @@ impl Worker {
             .entry(binary.ix)
             .or_insert_with(|| (build_id, cache.load(build_id, &files())));
         let mut found = Vec::new();
-        addrs.retain(|addr| match entry.1.get(*addr) {
+        // A server may know more than was known then.
+        let suffices = |functions: &&Vec<FoundFunction>| {
+            !sources.search.asks_servers() || functions.iter().any(|function| function.line > 0)
+        };
+        addrs.retain(|addr| match entry.1.get(*addr).filter(suffices) {
             Some(functions) => {
                 found.push((*addr, found_functions(functions.clone())));
                 false
