@@ -106,7 +106,7 @@ fn a_process_that_ends_before_the_recording_keeps_its_names() {
     }
     let program = build(SOURCE);
     let script = format!(
-        "{} map & pid=$!; sleep 2; kill $pid; wait $pid; rm /tmp/perf-$pid.map",
+        "{} map 1500 & pid=$!; wait $pid; rm /tmp/perf-$pid.map; echo",
         program.display()
     );
     let finished = Record::new()

@@ -15,6 +15,19 @@ use crate::support::{Contained, Folded, Need, Record, Workload, missing};
 /// How far from 70 % the first function may be: compilers treat both alike, but nobody has promised it.
 const SHARE_WITHIN: f64 = 0.1;
 
+/// All functions are called, and all have frames and names, also those that are not hot enough to be compiled.
+const NODE_OPTIONS: [&str; 2] = ["--no-turbo-inlining", "--interpreted-frames-native-stack"];
+
+/// The command that runs the script in a folder, where V8 leaves files of its own.
+fn node(option: &str, folder: &Path, milliseconds: &str) -> String {
+    format!(
+        "cd '{}' && exec node {option} {} '{}' {milliseconds}",
+        folder.display(),
+        NODE_OPTIONS.join(" "),
+        source("seventy_thirty.js")
+    )
+}
+
 fn source(name: &str) -> String {
     let path = repository().join("fixtures/workloads").join(name);
     path.to_str().expect("a plain path").to_owned()
@@ -77,12 +90,10 @@ fn functions_of_node_have_names_from_its_perf_map() {
         return;
     }
     let script = source("seventy_thirty.js");
-    let node = Workload::start_program(
-        Path::new("node"),
-        &["--perf-basic-prof", "--no-turbo-inlining", &script],
-    );
-    let _map = Map::of(node.pid());
     let folder = tempfile::tempdir().expect("a folder");
+    let command = node("--perf-basic-prof", folder.path(), "");
+    let node = Workload::start_program(Path::new("/bin/sh"), &["-c", &command]);
+    let _map = Map::of(node.pid());
     let speedscope = folder.path().join("node.speedscope.json");
     let finished = record(node.pid())
         .args(["-o".as_ref(), speedscope.as_os_str()])
@@ -99,14 +110,12 @@ fn functions_of_node_have_names_from_its_jitdump() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
-    let script = source("seventy_thirty.js");
-    // It writes the dump where it runs. What it does is over with the recording.
-    let command = format!(
-        "cd '{}' && exec node --perf-prof --no-turbo-inlining '{script}'",
-        folder.path().display()
-    );
-    let node = Workload::start_program(Path::new("/bin/sh"), &["-c", &command]);
-    let finished = record(node.pid()).run_for_cpu(node.pid(), 1500);
+    // It writes the last of the dump as it ends.
+    let command = node("--perf-prof", folder.path(), "2500");
+    let finished = Record::new()
+        .args(["-F", "499"])
+        .launching(Path::new("/bin/sh"), &["-c", &command])
+        .run();
     let folded = finished.assert_recorded().folded();
     assert_hot(&folded, "*seventy", "*thirty", "outer");
     assert_named(&finished);

@@ -6,7 +6,9 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use super::dump_record::{self, FILE_HEADER_BYTES, FileHeader, RECORD_HEADER_BYTES, Record};
+use super::dump_record::{
+    self, FILE_HEADER_BYTES, FileHeader, RECORD_HEADER_BYTES, Record, RecordHeader,
+};
 use super::growing::{GrowingFile, Look, Written};
 use super::map_file::Refusal;
 use super::table::{Budget, CodeTable, Full, NewPiece};
@@ -14,14 +16,14 @@ use super::table::{Budget, CodeTable, Full, NewPiece};
 /// Read at one look, so that sampling goes on meanwhile.
 const MAX_BYTES_AT_ONCE: u64 = 2 << 20;
 
-/// Longest name looked for.
+/// Longest name looked for; of a longer one, the beginning counts.
 const MAX_NAME_BYTES: usize = 4096;
 
 /// Longest table of lines of one function: at some 30 bytes a row, 30,000 rows.
 const MAX_DEBUG_BYTES: usize = 1 << 20;
 
 /// Read at one go; records of loaded code without their code mostly fit.
-const CHUNK_BYTES: usize = 16 << 10;
+const CHUNK_BYTES: usize = 512;
 
 /// The only processor there is code for so far. Source: `elf.h`, EM_X86_64.
 const MACHINE: u16 = 62;
@@ -31,10 +33,10 @@ const USER_END: u64 = 1 << 56;
 
 #[derive(Debug)]
 pub struct DumpFile {
-    file: GrowingFile,
+    /// `None` when nothing more will be read.
+    file: Option<GrowingFile>,
     header: Option<FileHeader>,
     pub refusal: Option<Refusal>,
-    over: bool,
     /// Of the code that is loaded next: where that begins, and its lines.
     lines: Option<(u64, Vec<u8>)>,
 }
@@ -52,26 +54,31 @@ pub fn is_dump(path: &str, file: &File) -> bool {
 impl DumpFile {
     pub fn new(file: File) -> DumpFile {
         DumpFile {
-            file: GrowingFile::new(file, 0),
+            file: Some(GrowingFile::new(file, 0)),
             header: None,
             refusal: None,
-            over: false,
             lines: None,
         }
     }
 
     /// Whether there is more than was read at one look.
     pub fn is_behind(&self) -> bool {
-        !self.over && self.file.is_behind()
+        self.file.as_ref().is_some_and(GrowingFile::is_behind)
+    }
+
+    /// Nothing more will be read.
+    pub fn close(&mut self) {
+        self.file = None;
     }
 
     /// Reads what is new. Answers until when (monotonic) the news were written, if there are any.
     pub fn poll(&mut self, source: u32, table: &mut CodeTable, budget: &mut Budget) -> Option<u64> {
-        if self.over {
-            return None;
-        }
-        let written = match self.file.look() {
-            Look::Nothing => return None,
+        let mut file = self.file.take()?;
+        let written = match file.look() {
+            Look::Nothing => {
+                self.file = Some(file);
+                return None;
+            }
             Look::More(written) => written,
             Look::Anew(written) => {
                 (self.header, self.lines) = (None, None);
@@ -79,109 +86,80 @@ impl DumpFile {
             }
         };
         let before = table.len();
-        match self.read(source, written, table, budget) {
-            Ok(()) => {}
-            Err(refusal) => {
-                self.refusal = Some(refusal);
-                self.over = true;
-            }
+        match self.read(&mut file, source, written, table, budget) {
+            Ok(Next::More) => self.file = Some(file),
+            Ok(Next::End) => {}
+            Err(refusal) => self.refusal = Some(refusal),
         }
         (table.len() > before).then_some(written.by_ns)
     }
 
     fn read(
         &mut self,
+        file: &mut GrowingFile,
         source: u32,
         written: Written,
         table: &mut CodeTable,
         budget: &mut Budget,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Next, Refusal> {
+        let Some(header) = self.read_header(file)? else {
+            return Ok(Next::More);
+        };
         let mut left = MAX_BYTES_AT_ONCE;
         let mut buffer = Vec::new();
-        if self.header.is_none() && !self.read_header()? {
-            return Ok(());
-        }
         while left > 0 {
-            let Some(count) = self.read_record(&mut buffer, source, written, table, budget)? else {
-                self.file.wait_for_more();
+            let at = file.offset();
+            let Some(record) = whole_record(file, &mut buffer)? else {
+                file.wait_for_more();
                 break;
             };
-            left = left.saturating_sub(count);
-            budget.read_bytes = budget
-                .read_bytes
-                .checked_sub(count)
-                .ok_or(Refusal::TooLarge)?;
-            if self.over {
-                break;
+            let since_ns = match header.monotonic {
+                true => record.time_ns,
+                false => written.by_ns,
+            };
+            let next = self
+                .take(&record, &buffer, since_ns, source, table, budget)
+                .map_err(|Full| Refusal::TooLarge)?;
+            if next == Next::End {
+                return Ok(Next::End);
             }
+            file.skip_to(at + record.bytes);
+            let count = buffer.len() as u64;
+            left = left.saturating_sub(count);
+            let read_bytes = budget.read_bytes.checked_sub(count);
+            budget.read_bytes = read_bytes.ok_or(Refusal::TooLarge)?;
         }
-        Ok(())
+        Ok(Next::More)
     }
 
-    /// Answers whether it is there yet.
-    fn read_header(&mut self) -> Result<bool, Refusal> {
+    /// `None` where it is not there yet.
+    fn read_header(&mut self, file: &mut GrowingFile) -> Result<Option<FileHeader>, Refusal> {
+        if self.header.is_some() {
+            return Ok(self.header);
+        }
         let mut head = [0; FILE_HEADER_BYTES];
-        if self.file.read_at(&mut head, 0) < head.len() {
-            self.file.wait_for_more();
-            return Ok(false);
+        if file.read_at(&mut head, 0) < head.len() {
+            file.wait_for_more();
+            return Ok(None);
         }
         let header = dump_record::file_header(&head, MACHINE).ok_or(Refusal::Malformed)?;
         self.header = Some(header);
-        self.file.skip_to(header.bytes);
-        Ok(true)
-    }
-
-    /// One record. Answers how much was read for it; `None` where it is not there to its end yet.
-    fn read_record(
-        &mut self,
-        buffer: &mut Vec<u8>,
-        source: u32,
-        written: Written,
-        table: &mut CodeTable,
-        budget: &mut Budget,
-    ) -> Result<Option<u64>, Refusal> {
-        let at = self.file.offset();
-        buffer.resize(CHUNK_BYTES, 0);
-        let mut count = self.file.read_at(buffer, at);
-        if count < RECORD_HEADER_BYTES {
-            return Ok(None);
-        }
-        let header = dump_record::record_header(buffer).ok_or(Refusal::Malformed)?;
-        let end = at.checked_add(header.bytes).ok_or(Refusal::Malformed)?;
-        if end > self.file.len() {
-            return Ok(None);
-        }
-        let needed = header.telling_bytes(MAX_NAME_BYTES, MAX_DEBUG_BYTES);
-        if needed > count {
-            buffer.resize(needed, 0);
-            count = self.file.read_at(buffer, at);
-        }
-        let bytes = &buffer[..count.min(needed)];
-        let since_ns = match self.header {
-            Some(FileHeader {
-                monotonic: true, ..
-            }) => header.time_ns,
-            _ => written.by_ns,
-        };
-        let record = dump_record::record(&header, bytes).ok_or(Refusal::Malformed)?;
-        self.take(record, bytes, since_ns, source, table, budget)
-            .map_err(|Full| Refusal::TooLarge)?;
-        self.file.skip_to(end);
-        Ok(Some(bytes.len() as u64))
+        file.skip_to(header.bytes);
+        Ok(self.header)
     }
 
     fn take(
         &mut self,
-        record: Record,
+        header: &RecordHeader,
         bytes: &[u8],
         since_ns: u64,
         source: u32,
         table: &mut CodeTable,
         budget: &mut Budget,
-    ) -> Result<(), Full> {
+    ) -> Result<Next, Full> {
         let is_possible =
             |start: u64, size| size > 0 && start.checked_add(size).is_some_and(|e| e <= USER_END);
-        match record {
+        match dump_record::record(header, bytes) {
             Record::Load { start, size, name } if is_possible(start, size) => {
                 let kept = self.lines.take().filter(|(of, _)| *of == start);
                 let lines = kept.as_ref().map(|(_, bytes)| lines_of(bytes));
@@ -195,33 +173,57 @@ impl DumpFile {
                         .unwrap_or_default(),
                     source,
                 };
-                table.add(&piece, budget)
+                table.add(&piece, budget)?;
             }
             Record::Move { from, to, size } if is_possible(to, size) => {
-                let Some(name) = table.name_at(from) else {
-                    return Ok(());
-                };
-                let piece = NewPiece {
-                    start: to,
-                    size,
-                    name: &name,
-                    since_ns,
-                    lines: &[],
-                    source,
-                };
-                table.add(&piece, budget)
+                if let Some(name) = table.name_at(from) {
+                    let piece = NewPiece {
+                        start: to,
+                        size,
+                        name: &name,
+                        since_ns,
+                        lines: &[],
+                        source,
+                    };
+                    table.add(&piece, budget)?;
+                }
             }
-            Record::DebugInfo { start, .. } => {
-                self.lines = Some((start, bytes.to_vec()));
-                Ok(())
-            }
-            Record::Close => {
-                self.over = true;
-                Ok(())
-            }
-            _ => Ok(()),
+            Record::DebugInfo { start, .. } => self.lines = Some((start, bytes.to_vec())),
+            Record::Close => return Ok(Next::End),
+            _ => {}
         }
+        Ok(Next::More)
     }
+}
+
+/// Whether records may follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    More,
+    End,
+}
+
+/// Reads the next record, as far as it tells anything, into `buffer`; `None` where it is not there to its end yet.
+fn whole_record(file: &GrowingFile, buffer: &mut Vec<u8>) -> Result<Option<RecordHeader>, Refusal> {
+    let at = file.offset();
+    buffer.resize(CHUNK_BYTES, 0);
+    let count = file.read_at(buffer, at);
+    buffer.truncate(count);
+    if buffer.len() < RECORD_HEADER_BYTES {
+        return Ok(None);
+    }
+    let header = dump_record::record_header(buffer).ok_or(Refusal::Malformed)?;
+    let end = at.checked_add(header.bytes).ok_or(Refusal::Malformed)?;
+    if end > file.len() {
+        return Ok(None);
+    }
+    let needed = header.telling_bytes(MAX_NAME_BYTES, MAX_DEBUG_BYTES);
+    buffer.resize(needed, 0);
+    if needed > count {
+        let count = file.read_at(buffer, at);
+        buffer.truncate(count);
+    }
+    Ok(Some(header))
 }
 
 /// Lines with addresses in the code and names of files, or none of them: V8 up to some version of 2023 at least (Node 20)
@@ -255,7 +257,7 @@ const V8_SHIFT_BYTES: u64 = 0x40;
 /// The lines in a record that was kept.
 fn lines_of(bytes: &[u8]) -> Lines<'_> {
     let header = dump_record::record_header(bytes);
-    match header.and_then(|header| dump_record::record(&header, bytes)) {
+    match header.map(|header| dump_record::record(&header, bytes)) {
         Some(Record::DebugInfo { lines, .. }) => lines,
         _ => Vec::new(),
     }
@@ -332,6 +334,22 @@ mod tests {
             assert_eq!(lines(&[sound[0], bad]), None, "{bad:?}");
         }
         assert_eq!(lines(&[]), None);
+    }
+
+    #[test]
+    fn bytes_changed_anywhere_never_make_it_panic_or_read_for_ever() {
+        let mut sound = header(62, 0);
+        sound.extend(debug_info(0x1000, 1, &[(0x1000, 3, b"a.js")]));
+        sound.extend(load(100, 0x1000, 0x10, "first"));
+        sound.extend(moved(300, 0x1000, 0x20000, 0x10));
+        for at in 0..sound.len() {
+            for byte in [0, 1, 0x7f, 0x80, 0xff] {
+                let mut bytes = sound.clone();
+                bytes[at] = byte;
+                let (table, _) = read(&bytes, 1 << 20);
+                assert!(table.len() <= 2, "byte {at} is {byte}");
+            }
+        }
     }
 
     #[test]

@@ -102,14 +102,18 @@ pub enum Record<'a> {
     Other,
 }
 
-/// One record, given as far as it tells anything. `None` when its content contradicts itself.
-pub fn record<'a>(header: &RecordHeader, bytes: &'a [u8]) -> Option<Record<'a>> {
-    let body = bytes.get(RECORD_HEADER_BYTES..)?;
-    Some(match header.id {
+/// One record, given as far as it tells anything; [`Record::Other`] when it is too short for what it says it is.
+pub fn record<'a>(header: &RecordHeader, bytes: &'a [u8]) -> Record<'a> {
+    let body = bytes.get(RECORD_HEADER_BYTES..).unwrap_or(&[]);
+    known_record(header.id, body).unwrap_or(Record::Other)
+}
+
+fn known_record(id: u32, body: &[u8]) -> Option<Record<'_>> {
+    Some(match id {
         LOAD => Record::Load {
             start: number64(body, 16)?,
             size: number64(body, 24)?,
-            name: text(body.get(LOAD_FIXED_BYTES..)?)?.0,
+            name: first_text(body.get(LOAD_FIXED_BYTES..)?),
         },
         MOVE => Record::Move {
             from: number64(body, 16)?,
@@ -142,6 +146,11 @@ fn lines(count: u64, mut bytes: &[u8]) -> Vec<(u64, u32, &[u8])> {
         bytes = rest;
     }
     lines
+}
+
+/// A string up to its zero byte, which a cut one lacks.
+fn first_text(bytes: &[u8]) -> &[u8] {
+    text(bytes).map_or(bytes, |(text, _)| text)
 }
 
 /// A string up to its zero byte, and what follows.
@@ -215,7 +224,7 @@ pub mod tests {
     }
 
     fn read(bytes: &[u8]) -> Option<Record<'_>> {
-        record(&record_header(bytes)?, bytes)
+        Some(record(&record_header(bytes)?, bytes))
     }
 
     #[test]
@@ -245,8 +254,9 @@ pub mod tests {
         };
         assert_eq!(read(&bytes), Some(expected.clone()));
         assert_eq!(read(&bytes[..bytes.len() - 4]), Some(expected));
-        for len in 0..bytes.len() - 4 {
-            assert_eq!(read(&bytes[..len]), None, "{len} bytes");
+        for len in 0..RECORD_HEADER_BYTES + LOAD_FIXED_BYTES {
+            let cut = read(&bytes[..len]);
+            assert!(matches!(cut, None | Some(Record::Other)), "{len} bytes");
         }
         let expected = Record::Move {
             from: 1,

@@ -126,6 +126,11 @@ impl MapFile {
         matches!(self.state, State::Over)
     }
 
+    /// Nothing more will be read.
+    pub fn close(&mut self) {
+        self.state = State::Over;
+    }
+
     /// Reads what is new. Answers until when (monotonic) the news were written, if there are any.
     pub fn poll(
         &mut self,

@@ -5,7 +5,7 @@
 //! names.
 //!
 //! Two sources: perf maps (`map_file`) and jitdumps (`dump_file`). Each address space since its last `exec` has a
-//! [`Space`] of its own. A forked child begins with what its parent had said by then, since it has the parent's memory,
+//! space of its own. A forked child begins with what its parent had said by then, since it has the parent's memory,
 //! and goes on with a map of its own. Addresses are used again, so what was found for a tick is what stood there then
 //! (`table`). A process without generated code has no space and costs nothing.
 
@@ -16,18 +16,18 @@ pub mod jvm;
 mod map_file;
 mod owner;
 mod perf_map;
+mod space;
 mod table;
 pub mod trampolines;
 
+use std::collections::VecDeque;
 use std::fs::File;
 
 use crate::profile::{RuntimeAddr, Unresolved};
 use crate::sys::usage::monotonic_ns;
 
-use dump_file::DumpFile;
-use map_file::MapFile;
-use owner::Owner;
-use table::{Budget, CodeTable};
+use space::Space;
+use table::Budget;
 
 pub use dump_file::is_dump;
 pub use map_file::Refusal;
@@ -36,24 +36,11 @@ pub use table::Known;
 /// More processes than this have no map read: each keeps up to three files open.
 const MAX_SPACES: usize = 4096;
 
-/// Jitdumps of one process.
-const MAX_DUMPS: usize = 4;
-
 /// Shortest time between two looks at the maps.
 const LOOK_NS: u64 = 10_000_000;
 
 /// Spaces looked at in one go; the others have their turn next.
 const MAX_LOOKS: usize = 128;
-
-/// A map that is not there is looked for after this time, then ever more rarely.
-const FIRST_SEARCH_NS: u64 = 20_000_000;
-const LAST_SEARCH_NS: u64 = 1_000_000_000;
-
-/// Looks at the end: enough for the largest map.
-const MAX_LAST_LOOKS: usize = 1024;
-
-/// Regions of a process without trampolines, after which no other is looked at.
-const MAX_VAIN_LOOKS: u32 = 32;
 
 /// Forks of forks whose ancestors are asked.
 const MAX_ANCESTORS: usize = 16;
@@ -73,95 +60,16 @@ enum Place {
     Unknown { space: SpaceIx, at_ns: u64 },
 }
 
-/// One process's generated code.
-#[derive(Debug)]
-struct Space {
-    pid: u32,
-    /// Whose memory it began with, and when.
-    parent: Option<(SpaceIx, u64)>,
-    /// `None` when the process was gone at first sight, and after its end.
-    owner: Option<Owner>,
-    map: MapFile,
-    /// Path as the process sees it. The number of a source is its position here; the perf map's comes first.
-    sources: Vec<String>,
-    dumps: Vec<DumpFile>,
-    table: CodeTable,
-    /// Place of each piece of the table; [`NO_PLACE`] for those without.
-    places: Vec<PlaceIx>,
-    /// Changes with every news.
-    version: u32,
-    news_until_ns: u64,
-    unknown: Option<(u32, PlaceIx)>,
-    search_at_ns: u64,
-    search_every_ns: u64,
-    /// Regions that were looked at for trampolines in vain.
-    without_trampolines: u32,
-}
-
-const NO_PLACE: PlaceIx = u32::MAX;
-
-impl Space {
-    /// Reads what is new.
-    fn look(&mut self, now_ns: u64, budget: &mut Budget) {
-        let Some(owner) = &self.owner else { return };
-        let mut news = None;
-        if self.map.is_open() || (now_ns >= self.search_at_ns && !self.map.is_over()) {
-            self.search_every_ns = (self.search_every_ns * 2).min(LAST_SEARCH_NS);
-            self.search_at_ns = now_ns + self.search_every_ns;
-            news = self.map.poll(owner, 0, &mut self.table, budget);
-        }
-        for (ix, dump) in self.dumps.iter_mut().enumerate() {
-            news = news.max(dump.poll(1 + ix as u32, &mut self.table, budget));
-        }
-        if let Some(until_ns) = news {
-            self.version += 1;
-            self.news_until_ns = self.news_until_ns.max(until_ns);
-        }
-    }
-
-    /// Reads all that is there.
-    fn look_for_the_last_time(&mut self, budget: &mut Budget) {
-        for _ in 0..MAX_LAST_LOOKS {
-            self.search_at_ns = 0;
-            self.look(monotonic_ns(), budget);
-            if !self.map.is_behind() && !self.dumps.iter().any(DumpFile::is_behind) {
-                break;
-            }
-        }
-    }
-
-    /// Of the map, or else the first dump, that there is.
-    fn path(&self) -> Option<&str> {
-        let has_map = self.map.found || self.map.refusal.is_some();
-        let ix = usize::from(!has_map);
-        self.sources.get(ix).map(String::as_str)
-    }
-
-    fn has_source(&self) -> bool {
-        self.map.found || !self.dumps.is_empty()
-    }
-
-    fn refusals(&self) -> impl Iterator<Item = (&str, &Refusal)> {
-        let map = self.map.refusal.iter();
-        let dumps = self.dumps.iter().map(|dump| dump.refusal.as_ref());
-        let all = map.map(Some).chain(dumps);
-        let path = |ix: usize| self.sources.get(ix).map_or("", String::as_str);
-        let map_first = usize::from(self.map.refusal.is_none());
-        all.enumerate()
-            .filter_map(move |(ix, refusal)| Some((path(ix + map_first), refusal?)))
-    }
-}
-
 /// The generated code of all processes of a recording.
 #[derive(Debug, Default)]
 pub struct GeneratedCode {
     spaces: Vec<Space>,
     /// Those that may bring news, in the order in which they have their turn.
-    followed: std::collections::VecDeque<SpaceIx>,
+    followed: VecDeque<SpaceIx>,
     places: Vec<Place>,
     budget: Budget,
     looked_ns: u64,
-    /// Processes beyond [`MAX_SPACES`].
+    /// Processes that were too many to have their maps read.
     pub not_followed: u64,
 }
 
@@ -183,37 +91,14 @@ impl GeneratedCode {
             return None;
         }
         let ix = SpaceIx(self.spaces.len() as u32);
-        let owner = Owner::of(pid, began_ns);
-        self.spaces.push(Space {
-            pid,
-            parent,
-            sources: vec![owner.as_ref().map_or_else(String::new, map_file::path_of)],
-            owner,
-            map: MapFile::default(),
-            dumps: Vec::new(),
-            table: CodeTable::default(),
-            places: Vec::new(),
-            version: 0,
-            news_until_ns: 0,
-            unknown: None,
-            search_at_ns: 0,
-            search_every_ns: FIRST_SEARCH_NS,
-            without_trampolines: 0,
-        });
+        self.spaces.push(Space::new(pid, began_ns, parent));
         self.followed.push_back(ix);
         Some(ix)
     }
 
     /// The process has mapped a jitdump. What its parent had mapped is the parent's.
     pub fn follow_dump(&mut self, space: SpaceIx, path: &str, file: &File) {
-        let space = &mut self.spaces[space.0 as usize];
-        if space.dumps.len() >= MAX_DUMPS || space.sources.iter().any(|known| known == path) {
-            return;
-        }
-        if let Ok(file) = file.try_clone() {
-            space.sources.push(path.to_owned());
-            space.dumps.push(DumpFile::new(file));
-        }
+        self.spaces[space.0 as usize].follow_dump(path, file);
     }
 
     /// The process has ended, or become another program.
@@ -222,14 +107,12 @@ impl GeneratedCode {
             return; // its parent's
         }
         self.followed.retain(|followed| *followed != space);
-        let space = &mut self.spaces[space.0 as usize];
-        space.look_for_the_last_time(&mut self.budget);
-        space.owner = None;
+        self.spaces[space.0 as usize].end(&mut self.budget);
     }
 
     /// Looking into memory costs little, but some runtimes change their regions all the time.
     pub fn may_look_for_trampolines(&self, space: SpaceIx) -> bool {
-        self.spaces[space.0 as usize].without_trampolines < MAX_VAIN_LOOKS
+        self.spaces[space.0 as usize].may_have_trampolines()
     }
 
     pub fn looked_for_trampolines(&mut self, space: SpaceIx, found: bool) {
@@ -263,7 +146,7 @@ impl GeneratedCode {
     /// Reads all that is there: the recording ends.
     pub fn look_for_the_last_time(&mut self) {
         for ix in std::mem::take(&mut self.followed) {
-            self.spaces[ix.0 as usize].look_for_the_last_time(&mut self.budget);
+            self.spaces[ix.0 as usize].end(&mut self.budget);
         }
     }
 
@@ -295,15 +178,11 @@ impl GeneratedCode {
     fn place_of_piece(&mut self, space: SpaceIx, piece: u32) -> PlaceIx {
         let next = self.places.len() as PlaceIx;
         let places = &mut self.spaces[space.0 as usize].places;
-        if places.len() <= piece as usize {
-            places.resize(piece as usize + 1, NO_PLACE);
-        }
-        let place = &mut places[piece as usize];
-        if *place == NO_PLACE {
-            *place = next;
+        let place = *places.entry(piece).or_insert(next);
+        if place == next {
             self.places.push(Place::Piece { space, piece });
         }
-        *place
+        place
     }
 
     /// The piece at an address: of the process itself, else of the process it was forked from; of a later time where
@@ -381,9 +260,8 @@ impl GeneratedCode {
 
     /// Maps that were not used, or not all of them: the process, the path as it sees it, and why.
     pub fn refused(&self) -> impl Iterator<Item = (u32, &str, &Refusal)> {
-        let of = |space: &'_ Space| space.pid;
-        self.spaces.iter().flat_map(move |space| {
-            let pid = of(space);
+        self.spaces.iter().flat_map(|space| {
+            let pid = space.pid;
             space.refusals().map(move |(path, why)| (pid, path, why))
         })
     }
