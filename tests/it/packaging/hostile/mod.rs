@@ -6,12 +6,13 @@ mod cases;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use crate::support::pprof::{self, Stack};
-use crate::support::recording::{Finished, Running};
+use crate::support::recording::Finished;
 use crate::support::stacks::BY_TABLES;
 use crate::support::{Need, Record, Workload, missing};
 
@@ -27,6 +28,9 @@ const MOST_MEMORY_BYTES: u64 = 400 << 20;
 /// Given to perfprof for each file, seconds; and to all of them together.
 const SYMBOL_TIMEOUT: &str = "5";
 const MOST_TIME: Duration = Duration::from_secs(90);
+
+/// How often memory is looked at.
+const POLL: Duration = Duration::from_millis(3);
 
 /// A program and what is done to it.
 struct Hostile {
@@ -98,8 +102,12 @@ struct Survived {
     took: Duration,
 }
 
-/// Records all of them; `meanwhile` is called again and again while names are looked up.
-fn record(workloads: &[Workload], words: &[PathBuf], mut meanwhile: impl FnMut()) -> Survived {
+/// Records all of them; `meanwhile` is called again and again from the first to the last moment.
+fn record(
+    workloads: &[Workload],
+    words: &[PathBuf],
+    mut meanwhile: impl FnMut() + Send,
+) -> Survived {
     let pids = workloads
         .iter()
         .flat_map(|workload| ["--pid".into(), workload.pid().to_string()]);
@@ -115,33 +123,39 @@ fn record(workloads: &[Workload], words: &[PathBuf], mut meanwhile: impl FnMut()
         .args(["--no-symbol-cache", "-F", HZ, "--no-kernel", "-o"])
         .args([&profile])
         .start();
-    recording.wait_until_armed();
-    if !recording.has_ended() {
-        workloads.iter().for_each(burn);
-        recording.signal(Signal::SIGINT);
-    }
-    let (begin, mut peak_bytes) = (Instant::now(), 0);
-    while !recording.has_ended() {
-        peak_bytes = peak_bytes.max(peak_of_all(&recording));
-        meanwhile();
-        assert!(begin.elapsed() < 2 * MOST_TIME, "it does not end");
-        std::thread::sleep(Duration::from_millis(3));
-    }
-    let took = begin.elapsed();
-    let finished = recording.wait();
-    finished.assert_recorded();
-    let stacks = pprof::stacks(&profile_of(&finished));
-    Survived {
-        finished,
-        stacks,
-        peak_bytes,
-        took,
-    }
+    let (pid, is_over) = (recording.pid(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut most = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                most = most.max(peak_of_all(pid));
+                meanwhile();
+                std::thread::sleep(POLL);
+            }
+            most
+        });
+        recording.wait_until_armed();
+        if !recording.has_ended() {
+            workloads.iter().for_each(burn);
+            recording.signal(Signal::SIGINT);
+        }
+        let begin = Instant::now();
+        let finished = recording.wait();
+        let took = begin.elapsed();
+        is_over.store(true, Ordering::Relaxed);
+        finished.assert_recorded();
+        let stacks = pprof::stacks(&profile_of(&finished));
+        Survived {
+            finished,
+            stacks,
+            peak_bytes: watch.join().expect("the watch does not fail"),
+            took,
+        }
+    })
 }
 
 /// The largest resident sizes of the recorder and of its helpers that live now, added up.
-fn peak_of_all(recording: &Running) -> u64 {
-    let pid = recording.pid();
+fn peak_of_all(pid: u32) -> u64 {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
         .flatten()

@@ -3,7 +3,8 @@
 //! 5 s at 999 Hz of a busy process, then SIGINT; the time until the recorder has ended, for perf until a flame graph is
 //! drawn. The recorded process is stopped at that moment, for all recorders alike, so that the CPUs are theirs. Every
 //! recording gets a new process, so that all see the same phase of it. perfprof's cache of symbols is empty, but for the
-//! line that says `warm`; the page cache is warm for everybody, and everybody writes to memory. What cannot be measured is said, and the run goes on.
+//! line that says `warm`; the page cache is warm for everybody, and everybody writes to memory. What cannot be measured is
+//! said, and the run goes on.
 
 use std::time::Instant;
 
