@@ -23,8 +23,8 @@ use crate::sys::file_map::FileMap;
 
 pub(super) type Bytes = EndianSlice<'static, LittleEndian>;
 
-/// Pages of the file are given back after so many units: a unit takes some hundred KiB.
-const UNITS_IN_MEMORY: usize = 32;
+/// Pages of the file are given back after so many units: around each name that is read the kernel maps 64 KiB.
+const UNITS_IN_MEMORY: usize = 4;
 
 /// A longer name or path is cut.
 const MAX_TEXT_BYTES: usize = 16 << 10;
