@@ -8,8 +8,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
 use super::namer::Namer;
-use super::naming::{Pace, Workers};
+use super::naming::Workers;
 use super::options::SymbolOptions;
+use super::pace::Pace;
 use super::progress::Progress;
 use crate::recorder::RawFrame;
 use crate::target::binary::Binary;

@@ -7,6 +7,7 @@
 
 mod aside;
 mod cache;
+mod cost;
 mod debug_files;
 pub mod debuginfod;
 mod demangle;
@@ -18,10 +19,12 @@ mod known_roots;
 mod namer;
 mod naming;
 pub mod options;
+mod pace;
 mod progress;
 pub mod repair;
 mod wire;
 pub mod worker;
+mod worker_process;
 
 use std::cell::LazyCell;
 use std::sync::Arc;
@@ -39,8 +42,8 @@ use crate::target::jit::GeneratedCode;
 use options::SymbolOptions;
 
 pub use aside::Aside;
+pub use cost::Cost;
 pub use kernel::KernelNames;
-pub use naming::Cost;
 pub use progress::Progress;
 
 /// The hidden command that makes this program a worker.

@@ -11,6 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use nix::cmsg_space;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
 /// Most files with one message; the kernel allows 253.
@@ -48,6 +49,16 @@ impl Channel {
     pub fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.0.set_read_timeout(timeout)?;
         self.0.set_write_timeout(timeout)
+    }
+
+    /// Waits until something can be received, or the other end is gone; `false` when neither has happened in time.
+    pub fn wait(&self, timeout: Duration) -> io::Result<bool> {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, timeout) {
+            Err(nix::errno::Errno::EINTR) => Ok(false),
+            ready => Ok(ready? > 0),
+        }
     }
 
     pub fn send(&mut self, bytes: &[u8], files: &[&File]) -> io::Result<()> {
@@ -149,6 +160,7 @@ mod tests {
     #[test]
     fn who_does_not_answer_is_not_waited_for() {
         let (mut here, _there) = Channel::pair().expect("sockets");
+        assert!(!here.wait(Duration::from_millis(1)).expect("waited"));
         here.set_timeout(Some(Duration::from_millis(10)))
             .expect("set");
         let error = here.receive().expect_err("nothing came");

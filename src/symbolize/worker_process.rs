@@ -1,0 +1,322 @@
+//! One worker process as its owner sees it: what it knows, what it was the end of, and what it is replaced for.
+//!
+//! In: addresses of a binary. Out: what stands there, from the cache on disk or from the process. A process that dies or does
+//! not answer is replaced, and its binary named by symbol tables only, then not at all.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::cache::{Cache, Entry};
+use super::cost::Cost;
+use super::debug_files::SearchPath;
+use super::naming::{Done, Job, Sources};
+use super::pace::Pace;
+use super::wire::{self, Answer, Candidate, Check, NameRequest, Named, Request};
+use super::{Found, FoundFunction};
+use crate::profile::{BuildId, ElfAddr, Unresolved};
+use crate::sys::channel::Channel;
+use crate::sys::confined::Confined;
+use crate::target::binary::Binary;
+
+/// How often it is looked whether a worker must still be waited for.
+const STEP: Duration = Duration::from_millis(100);
+
+/// Longest pause within a message.
+const MAX_STALL: Duration = Duration::from_secs(600);
+
+/// A worker process and what it knows.
+#[derive(Debug)]
+pub(super) struct Worker {
+    memory_bytes: u64,
+    timeout: Duration,
+    process: Option<Confined>,
+    known: HashSet<u32>,
+    /// Binaries whose debug information was the end of a worker.
+    fatal: HashSet<u32>,
+    /// What is known on disk of its binaries, or will be.
+    entries: HashMap<u32, (BuildId, Entry)>,
+    /// Of the process that runs, as of its last answer, and of those before it.
+    running_cost: Cost,
+    ended: Cost,
+    pace: Arc<Pace>,
+}
+
+/// How often a binary is tried: with debug information, and without.
+const ATTEMPTS: usize = 2;
+
+impl Worker {
+    pub fn new(memory_bytes: u64, timeout: Duration, pace: Arc<Pace>) -> Worker {
+        Worker {
+            memory_bytes,
+            timeout,
+            process: None,
+            known: HashSet::new(),
+            fatal: HashSet::new(),
+            entries: HashMap::new(),
+            running_cost: Cost::default(),
+            ended: Cost::default(),
+            pace,
+        }
+    }
+
+    pub fn cost(&self) -> Cost {
+        self.ended.then(self.running_cost)
+    }
+
+    pub fn name_all(&mut self, jobs: Vec<Job>, sources: &Sources) -> Vec<(Done, Vec<String>)> {
+        jobs.into_iter()
+            .map(|job| self.name(job, sources))
+            .collect()
+    }
+
+    fn name(&mut self, job: Job, sources: &Sources) -> (Done, Vec<String>) {
+        let Job { binary, mut addrs } = job;
+        sources.progress.begins(&binary.path);
+        let mut found = self.remembered(binary, &mut addrs, sources);
+        let mut notes = Vec::new();
+        if !addrs.is_empty() {
+            let new = self.read(binary, &addrs, &sources.search, &mut notes);
+            self.remember(binary.ix, &addrs, &new, &notes);
+            found.extend(addrs.into_iter().zip(new));
+        }
+        sources.progress.has(found.len());
+        let (addrs, found) = found.into_iter().unzip();
+        let binary = binary.ix;
+        (
+            Done {
+                binary,
+                addrs,
+                found,
+            },
+            notes,
+        )
+    }
+
+    /// Takes from `addrs` what an earlier recording has found out.
+    fn remembered(
+        &mut self,
+        binary: &Binary,
+        addrs: &mut Vec<ElfAddr>,
+        sources: &Sources,
+    ) -> Vec<(ElfAddr, Found)> {
+        let (Some(cache), Some(build_id)) = (&sources.cache, binary.build_id) else {
+            return Vec::new();
+        };
+        let files = || files_of(binary, &sources.search).unwrap_or_default();
+        let entry = self
+            .entries
+            .entry(binary.ix)
+            .or_insert_with(|| (build_id, cache.load(build_id, &files())));
+        let mut found = Vec::new();
+        // A server may know more than was known then.
+        let suffices = |functions: &&Vec<FoundFunction>| {
+            !sources.search.asks_servers() || functions.iter().any(|function| function.line > 0)
+        };
+        addrs.retain(|addr| match entry.1.get(*addr).filter(suffices) {
+            Some(functions) => {
+                found.push((*addr, found_functions(functions.clone())));
+                false
+            }
+            None => true,
+        });
+        found
+    }
+
+    /// Keeps what was found, unless there is something to say of it: what was missing may be there the next time.
+    fn remember(&mut self, binary: u32, addrs: &[ElfAddr], found: &[Found], notes: &[String]) {
+        let Some((_, entry)) = self.entries.get_mut(&binary) else {
+            return;
+        };
+        if !notes.is_empty() {
+            return;
+        }
+        for (addr, found) in addrs.iter().zip(found) {
+            match found {
+                Found::Functions(functions) => entry.add(*addr, functions.clone()),
+                Found::Nothing(Unresolved::NoSymbol) => entry.add(*addr, Vec::new()),
+                Found::Nothing(_) => {}
+            }
+        }
+    }
+
+    pub fn store(&self, cache: &Cache) {
+        for (build_id, entry) in self.entries.values() {
+            cache.store(*build_id, entry);
+        }
+    }
+
+    /// What the worker's process says of addresses of a binary.
+    fn read(
+        &mut self,
+        binary: &Binary,
+        addrs: &[ElfAddr],
+        search: &SearchPath,
+        notes: &mut Vec<String>,
+    ) -> Vec<Found> {
+        for _ in 0..ATTEMPTS {
+            match self.ask(binary, addrs, search) {
+                Ok(mut named) => {
+                    notes.append(&mut named.notes);
+                    return found(&named, addrs.len());
+                }
+                Err(why) => notes.push(self.buried(binary, &why)),
+            }
+        }
+        vec![Found::Nothing(Unresolved::BadFile); addrs.len()]
+    }
+
+    /// What to say of a worker that has ended over a binary.
+    fn buried(&mut self, binary: &Binary, why: &io::Error) -> String {
+        if let Some(process) = self.process.take() {
+            self.pace.ends(process.pid());
+        }
+        self.known.clear();
+        self.ended = self.ended.then(std::mem::take(&mut self.running_cost));
+        let again = self.fatal.insert(binary.ix);
+        let how = match why.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                "took longer than `--symbol-timeout`".to_owned()
+            }
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset => {
+                "ended the process that read it (damaged, or larger than `--symbol-memory`)"
+                    .to_owned()
+            }
+            _ => format!("failed: {why}"),
+        };
+        let then = if again {
+            "its debug information is not used"
+        } else {
+            "its frames have no names"
+        };
+        format!("Naming frames of `{}` {how}: {then}.", binary.path)
+    }
+
+    fn ask(
+        &mut self,
+        binary: &Binary,
+        addrs: &[ElfAddr],
+        search: &SearchPath,
+    ) -> io::Result<Named> {
+        let symbols_only = self.fatal.contains(&binary.ix);
+        let new = !self.known.contains(&binary.ix);
+        let files = match new {
+            true => files_of(binary, search)?,
+            false => Vec::new(),
+        };
+        let (timeout, pace) = (self.timeout, self.pace.clone());
+        let channel = &mut self.running()?.channel;
+        let (candidates, files): (Vec<Candidate>, Vec<File>) = files.into_iter().unzip();
+        let request = Request::Name(NameRequest {
+            program: binary.ix,
+            new,
+            files: candidates,
+            addrs: addrs.iter().map(|addr| addr.0).collect(),
+            build_id: binary.build_id.map(|id| id.to_string()),
+            symbols_only,
+        });
+        wire::send(channel, &request, &files.iter().collect::<Vec<_>>())?;
+        loop {
+            await_word(channel, timeout, &pace)?;
+            match wire::receive(channel)? {
+                (Answer::Named(named), _) => {
+                    self.known.insert(binary.ix);
+                    self.running_cost = Cost {
+                        cpu_ns: named.cpu_ns,
+                        max_rss_bytes: named.max_rss_bytes,
+                    };
+                    return Ok(named);
+                }
+                (Answer::Wanted(wanted), _) => {
+                    let found = search.wanted(binary, &wanted);
+                    let (candidates, files): (Vec<Candidate>, Vec<File>) =
+                        found.into_iter().unzip();
+                    let files: Vec<&File> = files.iter().collect();
+                    wire::send(channel, &Request::Files(candidates), &files)?;
+                }
+            }
+        }
+    }
+
+    fn running(&mut self) -> io::Result<&mut Confined> {
+        if self.process.is_none() {
+            let memory = self.memory_bytes.to_string();
+            let started = Confined::start(&[super::WORKER_COMMAND, &memory])?;
+            started.channel.set_timeout(Some(MAX_STALL))?;
+            self.pace.begins(started.pid());
+            self.process = Some(started);
+        }
+        self.process
+            .as_mut()
+            .ok_or_else(|| io::Error::other("just started"))
+    }
+}
+
+/// Waits for the worker to say something. Time in which it may run only when nobody else wants to does not count.
+fn await_word(channel: &Channel, timeout: Duration, pace: &Pace) -> io::Result<()> {
+    let mut since = Instant::now();
+    while !channel.wait(STEP)? {
+        if pace.is_idle() {
+            since = Instant::now();
+        } else if since.elapsed() > timeout {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+    Ok(())
+}
+
+/// The binary itself where it is at hand, and where else its names may be.
+fn files_of(binary: &Binary, search: &SearchPath) -> io::Result<Vec<(Candidate, File)>> {
+    let mut files = Vec::new();
+    if let Some(file) = &binary.file {
+        let itself = Candidate {
+            path: binary.path.clone(),
+            check: Check::Itself,
+        };
+        files.push((itself, file.try_clone()?));
+    }
+    files.extend(search.candidates(binary));
+    Ok(files)
+}
+
+fn found_functions(functions: Vec<FoundFunction>) -> Found {
+    match functions.is_empty() {
+        true => Found::Nothing(Unresolved::NoSymbol),
+        false => Found::Functions(functions),
+    }
+}
+
+/// The worker's answer, checked: it has read what others wrote.
+fn found(named: &Named, count: usize) -> Vec<Found> {
+    if named.unreadable {
+        return vec![Found::Nothing(Unresolved::BadFile); count];
+    }
+    let text = |position: u32| {
+        named
+            .texts
+            .get(position as usize)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let nothing = Found::Nothing(Unresolved::NoSymbol);
+    let mut found: Vec<Found> = named
+        .frames
+        .iter()
+        .take(count)
+        .map(|functions| {
+            let functions = functions.iter().map(|function| FoundFunction {
+                name: text(function.name),
+                linkage_name: text(function.linkage_name),
+                file: text(function.file),
+                line: function.line,
+            });
+            found_functions(functions.collect())
+        })
+        .collect();
+    found.resize(count, nothing);
+    found
+}
