@@ -113,10 +113,10 @@ const NEEDS: &[Need] = &[
     },
     Need {
         purposes: &[Purpose::Tests],
-        what: "dwz and xz",
-        why: "the tests record programs whose debug information is shared, or packed",
-        packages: &["dwz", "xz-utils"],
-        is_met: || on_path("dwz") && on_path("xz"),
+        what: "dwz, llvm-dwp and xz",
+        why: "the tests record programs whose debug information is shared, joined, or packed",
+        packages: &["dwz", "llvm", "xz-utils"],
+        is_met: || ["dwz", "llvm-dwp", "xz"].into_iter().all(on_path),
     },
     Need {
         purposes: &[Purpose::Tests],

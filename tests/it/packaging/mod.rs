@@ -109,10 +109,14 @@ struct Recorded {
 }
 
 impl Recorded {
-    /// With further words for `perfprof record`. Rows for which something is missing are left out.
-    fn of(rows: &[Packaging], words: &[OsString]) -> Recorded {
+    /// With further words for `perfprof record`. Rows for which something is missing are left out; `None` when none is
+    /// left.
+    fn of(rows: &[Packaging], words: &[OsString]) -> Option<Recorded> {
         let made = rows.iter().filter_map(|row| Some((*row, row.make()?)));
         let made: Vec<(Packaging, PathBuf)> = made.collect();
+        if made.is_empty() {
+            return None;
+        }
         let running: Vec<(Packaging, Workload)> = made
             .iter()
             .map(|(row, folder)| (*row, row.start(folder)))
@@ -137,11 +141,11 @@ impl Recorded {
         let finished = recording.wait();
         finished.assert_recorded();
         let stacks = pprof::stacks(&profile_of(&finished));
-        Recorded {
+        Some(Recorded {
             finished,
             stacks,
             rows,
-        }
+        })
     }
 
     fn stacks_of(&self, pid: u32) -> Vec<&Stack> {

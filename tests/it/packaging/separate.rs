@@ -58,7 +58,8 @@ fn folders_that_the_user_names_are_searched_in_every_layout() {
         )
         .needs(&["dwz"]),
     ];
-    Recorded::of(&rows, &debug_dirs(&rows)).assert_as_known();
+    let recorded = Recorded::of(&rows, &debug_dirs(&rows)).expect("gcc is there");
+    recorded.assert_as_known();
 }
 
 /// A file of that name stands there, but it is of another build, in which the functions have other names.
@@ -85,7 +86,7 @@ fn debug_information_of_another_build_is_refused_and_said() {
         row("stale-link", link).tells(nothing),
         row("stale-build-id", build_id).tells(nothing).in_root(),
     ];
-    let recorded = Recorded::of(&rows, &[]);
+    let recorded = Recorded::of(&rows, &[]).expect("gcc is there");
     recorded.assert_as_known();
     let report = recorded.finished.report();
     for (words, what) in [
@@ -114,7 +115,7 @@ fn a_profile_without_names_is_mended_later() {
          install_debug program.debug debug/$(by_build_id)",
     );
     let rows = [nameless, lineless.tells(Tells::Names)];
-    let recorded = Recorded::of(&rows, &[]);
+    let recorded = Recorded::of(&rows, &[]).expect("gcc is there");
     recorded.assert_as_known();
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let mended = folder.path().join("mended.pb.gz");
