@@ -6,9 +6,12 @@
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{RecvError, Sender, channel};
 
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 
 use super::channel::Channel;
@@ -16,7 +19,7 @@ use super::channel::Channel;
 /// `nobody` and `nogroup`, by convention of all distributions.
 const NOBODY: u32 = 65_534;
 
-/// Its channel tells the process when its parent is gone, unless it is busy just then: so it is for no longer.
+/// The kernel ends it with its parent; where that fails for a reason nobody thought of, it is busy for no longer.
 const MAX_CPU_SECONDS: u64 = 3600;
 
 /// A running confined process; killed when dropped.
@@ -40,7 +43,7 @@ impl Confined {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         Ok(Confined {
-            child: command.spawn()?,
+            child: spawn_for_life(command)?,
             channel,
         })
     }
@@ -57,8 +60,34 @@ impl Drop for Confined {
     }
 }
 
+/// A command to start, and where the child is awaited.
+type Birth = (Command, Sender<io::Result<Child>>);
+
+/// Starts a process from a thread that lives as long as this one does: to the kernel that thread is the parent whose
+/// death ends the child (`PR_SET_PDEATHSIG`, prctl(2)), and whoever asks may be a thread of short life.
+fn spawn_for_life(command: Command) -> io::Result<Child> {
+    static PARENT: OnceLock<Sender<Birth>> = OnceLock::new();
+    let parent = PARENT.get_or_init(|| {
+        let (sender, births) = channel::<Birth>();
+        std::thread::spawn(move || {
+            for (mut command, awaited) in births {
+                // Who asked has given up waiting only if it panicked.
+                let _ = awaited.send(command.spawn());
+            }
+        });
+        sender
+    });
+    let (awaited, child) = channel();
+    let gone = |_| io::Error::other("the thread that starts processes has ended");
+    parent
+        .send((command, awaited))
+        .map_err(|_| gone(RecvError))?;
+    child.recv().map_err(gone)?
+}
+
 /// Gives up what this process may do: privileges, opening files, and more private memory than `memory_bytes`.
 pub fn confine_self(memory_bytes: u64) -> io::Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
     prctl::set_no_new_privs()?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?;
@@ -70,6 +99,8 @@ pub fn confine_self(memory_bytes: u64) -> io::Result<()> {
         setgroups(&[])?;
         setresgid(group, group, group)?;
         setresuid(user, user, user)?;
+        // Changing the user clears it.
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
     }
     Ok(())
 }

@@ -2,13 +2,20 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use crate::support::{Need, missing};
+use nix::sys::signal::Signal;
+
+use crate::support::proc::{cpu_ns, state, wait_until};
+use crate::support::stacks::BY_TABLES;
+use crate::support::{Need, Record, missing};
 
 use super::super::row;
 use super::super::spoil::Elf;
 use super::super::truth::{self, Tells};
-use super::{BYSTANDER, assert_survived, hostile, record, run};
+use super::{BYSTANDER, assert_survived, children, hostile, record, run};
+
+const ENDLESS: &str = "gcc $ALL -Wa,-I$SRC $SRC/endless.s -o program";
 
 #[test]
 fn sections_that_lie_end_in_a_reason() {
@@ -105,11 +112,7 @@ fn debug_information_in_circles_or_without_end_is_given_up() {
             "gcc $ALL -Wa,-I$SRC $SRC/nesting.s -o program",
             |_| (),
         ),
-        hostile(
-            "endless",
-            "gcc $ALL -Wa,-I$SRC $SRC/endless.s -o program",
-            |_| (),
-        ),
+        hostile("endless", ENDLESS, |_| ()),
     ]);
 }
 
@@ -207,6 +210,36 @@ fn names_that_would_command_a_terminal_are_harmless() {
     let folded = survived.finished.folded();
     assert!(folded.total() > 100, "{}", folded.total());
     assert!(folded.with("part_outer") > 0);
+}
+
+/// A recorder that is killed takes its helpers with it, also one that is busy and will not be done.
+#[test]
+fn a_busy_helper_ends_with_the_recorder() {
+    if missing(&[Need::Bpf, Need::Root]) {
+        return;
+    }
+    let packaging = row("endless", ENDLESS);
+    let made = packaging.make().expect("gcc is there");
+    let workload = packaging.start(&made);
+    let mut recording = Record::pid(workload.pid())
+        .args(BY_TABLES)
+        .args(["--no-symbol-cache"])
+        .start();
+    recording.wait_until_armed();
+    workload.signal(Signal::SIGCONT);
+    const BUSY_NS: u64 = 500_000_000; // far more than it takes to begin
+    let is_busy = |pid: &u32| cpu_ns(*pid) > BUSY_NS;
+    let limit = Duration::from_secs(60);
+    let mut busy = None;
+    wait_until("a helper is busy", limit, || {
+        busy = children(recording.pid()).into_iter().find(is_busy);
+        busy.is_some()
+    });
+    let helper = busy.expect("waited for");
+    recording.signal(Signal::SIGKILL);
+    wait_until("the helper is gone", limit, || {
+        matches!(state(helper), None | Some('Z'))
+    });
 }
 
 /// A file that gets shorter while it is mapped: touching what is gone is a SIGBUS.

@@ -156,19 +156,18 @@ fn record(
 
 /// The largest resident sizes of the recorder and of its helpers that live now, added up.
 fn peak_of_all(pid: u32) -> u64 {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    let children: Vec<u32> = children
-        .flat_map(|pids| {
-            pids.split_whitespace()
-                .filter_map(|pid| pid.parse().ok())
-                .collect::<Vec<_>>()
-        })
-        .collect();
-    children.into_iter().chain([pid]).map(peak_bytes).sum()
+    children(pid).into_iter().chain([pid]).map(peak_bytes).sum()
+}
+
+/// The processes that a process has started and that live now.
+fn children(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+    let tasks = tasks.into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let pids: String = lists.collect();
+    pids.split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
 }
 
 fn peak_bytes(pid: u32) -> u64 {
