@@ -1,12 +1,13 @@
 //! Where debug information of a binary may lie, outside of it.
 //!
 //! In: a binary, and what the worker has found to need. Out: open files, best first, for the worker to check. Files are
-//! sought in the target's own root, in ours, and in the folders of `--debug-dir`; a path of the target is never followed
-//! out of its root. Source: GDB manual, "Separate Debug Files"; the layouts of elfutils and Debian.
+//! sought in the target's own root, in the folders of `--debug-dir`, and by build ID or below `/usr/lib/debug` in ours; a path
+//! that the target chose is never followed out of its root. Source: GDB manual, "Separate Debug Files"; the layouts of
+//! elfutils and Debian.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::debuginfod::{Artifact, Config, Debuginfod};
@@ -120,7 +121,12 @@ impl SearchPath {
         roots.into_iter().flatten()
     }
 
-    /// A path in each root.
+    /// A path that the target chose: in its own root only.
+    fn in_its_root(&self, binary: &Binary, path: &Path) -> Option<Place> {
+        Some((binary.root.clone()?, path.to_owned()))
+    }
+
+    /// A path of our making, in each root.
     fn in_roots(&self, binary: &Binary, path: &Path) -> Vec<Place> {
         let place = |root| (root, path.to_owned());
         self.roots(binary).map(place).collect()
@@ -153,11 +159,10 @@ impl SearchPath {
         let mut places =
             self.in_debug_dirs(&[below_root.join(&link.name), PathBuf::from(&link.name)]);
         let system = Path::new(SYSTEM_DEBUG_DIR);
-        let mut folders = vec![
-            folder.clone(),
-            folder.join(".debug"),
-            system.join(below_root),
-        ];
+        for folder in [folder.clone(), folder.join(".debug")] {
+            places.extend(self.in_its_root(binary, &folder.join(&link.name)));
+        }
+        let mut folders = vec![system.join(below_root)];
         // `/lib` may be a link to `/usr/lib`, and debug files stand under either name.
         folders.push(match below_root.strip_prefix("usr") {
             Ok(rest) => system.join(rest),
@@ -175,9 +180,12 @@ impl SearchPath {
         let mut below = vec![Path::new(".dwz").join(base), PathBuf::from(base)];
         below.extend(linked.clone());
         let mut places = self.in_debug_dirs(&below);
-        places.extend(self.in_roots(binary, &folder_of(beside).join(name)));
-        places.extend(self.in_roots(binary, &folder_of(path_of(binary)).join(name)));
-        let system = [Some(Path::new(".dwz").join(base)), linked];
+        places.extend(self.in_its_root(binary, &folder_of(beside).join(name)));
+        places.extend(self.in_its_root(binary, &folder_of(path_of(binary)).join(name)));
+        // Debian has a folder for each architecture there.
+        let by_architecture = name.rsplit_once(".dwz/").and_then(|(_, rest)| within(rest));
+        let by_architecture = by_architecture.map(|rest| Path::new(".dwz").join(rest));
+        let system = [by_architecture, Some(Path::new(".dwz").join(base)), linked];
         for below in system.into_iter().flatten() {
             places.extend(self.in_roots(binary, &Path::new(SYSTEM_DEBUG_DIR).join(below)));
         }
@@ -187,21 +195,22 @@ impl SearchPath {
     fn package(&self, binary: &Binary, beside: &str) -> Vec<Place> {
         let of = |path: &str| PathBuf::from(format!("{path}.dwp"));
         let mut places = self.in_debug_dirs(&[of(base_name(path_of(binary)))]);
-        places.extend(self.in_roots(binary, &of(path_of(binary))));
+        places.extend(self.in_its_root(binary, &of(path_of(binary))));
         if beside != path_of(binary) {
-            places.extend(self.in_roots(binary, &of(beside)));
+            places.extend(self.in_its_root(binary, &of(beside)));
         }
         places
     }
 
     fn split_unit(&self, binary: &Binary, beside: &str, folder: &str, name: &str) -> Vec<Place> {
         let base = base_name(name);
-        let below = Path::new(name).strip_prefix("/").unwrap_or(Path::new(name));
-        let mut places = self.in_debug_dirs(&[below.to_owned(), PathBuf::from(base)]);
-        places.extend(self.in_roots(binary, &Path::new(folder).join(name)));
+        let mut below = vec![PathBuf::from(base)];
+        below.extend(within(name));
+        let mut places = self.in_debug_dirs(&below);
+        places.extend(self.in_its_root(binary, &Path::new(folder).join(name)));
         for beside in [beside, path_of(binary)] {
-            places.extend(self.in_roots(binary, &folder_of(beside).join(name)));
-            places.extend(self.in_roots(binary, &folder_of(beside).join(base)));
+            places.extend(self.in_its_root(binary, &folder_of(beside).join(name)));
+            places.extend(self.in_its_root(binary, &folder_of(beside).join(base)));
         }
         places
     }
@@ -218,6 +227,13 @@ fn linked_path(build_id: BuildId) -> Option<PathBuf> {
     let hex = build_id.to_string();
     let (first, rest) = hex.split_at_checked(2)?;
     Some(PathBuf::from(format!(".build-id/{first}/{rest}.debug")))
+}
+
+/// A path that stays below the folder it is joined to.
+fn within(path: &str) -> Option<PathBuf> {
+    let path = Path::new(path.trim_start_matches('/'));
+    let plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    path.components().all(plain).then(|| path.to_owned())
 }
 
 fn folder_of(path: &str) -> PathBuf {
@@ -274,4 +290,40 @@ impl Found {
 fn inode(file: &File) -> Option<(u64, u64)> {
     let meta = file.metadata().ok()?;
     Some((meta.dev(), meta.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_path_of_a_target_leads_out_of_a_folder_of_ours() {
+        assert_eq!(within("a/b.dwo"), Some(PathBuf::from("a/b.dwo")));
+        assert_eq!(within("//a/b.dwo"), Some(PathBuf::from("a/b.dwo")));
+        assert_eq!(within("../shadow"), None);
+        assert_eq!(within("a/../../shadow"), None);
+    }
+
+    #[test]
+    fn what_a_target_names_is_sought_in_its_own_root_only() {
+        let search = SearchPath::new(&SymbolOptions::default());
+        let binary = Binary::unknown(
+            0,
+            crate::profile::MappingKind::File,
+            "/x".into(),
+            None,
+            None,
+        );
+        let wanted = |name: &str| Wanted::SplitUnit {
+            beside: "/x".into(),
+            folder: "/".into(),
+            name: name.into(),
+        };
+        assert!(binary.root.is_none() && Path::new("/etc/passwd").exists());
+        assert!(search.wanted(&binary, &wanted("/etc/passwd")).is_empty());
+        let package = Wanted::Package {
+            beside: "/x".into(),
+        };
+        assert!(search.wanted(&binary, &package).is_empty());
+    }
 }
