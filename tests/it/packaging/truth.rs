@@ -98,6 +98,10 @@ pub(crate) fn disagreement(stacks: &[&Stack], tells: Tells) -> Option<String> {
     let (mut of_each, mut all, mut others) = ([0; 2], 0, BTreeMap::<String, u64>::new());
     for stack in stacks {
         let text = text_of(stack);
+        // Go's scheduler watches and interrupts what runs.
+        if tells == Tells::GoLines && text.starts_with("runtime.") {
+            continue;
+        }
         all += stack.samples;
         match known.iter().position(|known| *known == text) {
             Some(which) => of_each[which] += stack.samples,
