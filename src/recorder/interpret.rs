@@ -196,6 +196,12 @@ impl Interpreter {
             StackEnd::Truncated(Why::UnknownMapping) if all_code && mapped => {
                 StackEnd::Truncated(Why::Warming)
             }
+            // Names alone will not make such a stack whole.
+            StackEnd::Truncated(Why::FramePointerLost | Why::NoUnwindInfo)
+                if bridged && self.has_skipped(mappings, user) =>
+            {
+                StackEnd::Truncated(Why::Bridged)
+            }
             // The walker met a root beyond the cut.
             StackEnd::Root if !all_code => StackEnd::Truncated(Why::BadFrame),
             end => end,

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,8 +60,12 @@ impl Root {
 
     fn open_how(&self, path: &Path, more: ResolveFlag) -> io::Result<File> {
         let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS | more;
-        let how = OpenHow::new().flags(SAFE_READ).resolve(resolve);
-        regular(File::from(openat2(&self.folder, path, how)?))
+        let place = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let how = OpenHow::new().flags(place).resolve(resolve);
+        // Looked at before it is opened: to open a device can do something already.
+        let found = regular(File::from(openat2(&self.folder, path, how)?))?;
+        let itself = format!("/proc/self/fd/{}", found.as_raw_fd());
+        Ok(File::from(open(itself.as_str(), SAFE_READ, Mode::empty())?))
     }
 }
 
