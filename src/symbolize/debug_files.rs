@@ -148,7 +148,10 @@ impl SearchPath {
         };
         // The second is how debuginfod's clients keep what they have fetched.
         let cached = PathBuf::from(build_id.to_string()).join("debuginfo");
-        let mut places = self.in_debug_dirs(&[linked.clone(), cached]);
+        // A folder may also simply hold the programs before they were stripped.
+        let base = base_name(path_of(binary));
+        let (unstripped, debug) = (base.into(), format!("{base}.debug").into());
+        let mut places = self.in_debug_dirs(&[linked.clone(), cached, debug, unstripped]);
         places.extend(self.in_roots(binary, &Path::new(SYSTEM_DEBUG_DIR).join(linked)));
         places
     }
