@@ -45,7 +45,7 @@ pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
     let mut sampler = arm(&mut plan, &mut sampling, &host, log)?;
     let mut watch = Watch::new(&sampling, log);
     let mut child = None;
-    let aside = Aside::start(&plan.symbols);
+    let mut aside = Aside::start(&plan.symbols);
     let recorded = RecordingLoop::new(&sampling, plan.duration, stop)
         .asking_jvms(plan.jvm_perfmap)
         .run(

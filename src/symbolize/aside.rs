@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use super::namer::Namer;
 use super::naming::Workers;
@@ -29,7 +30,17 @@ pub struct Aside {
     namer: JoinHandle<Namer>,
     pace: Arc<Pace>,
     progress: Progress,
+    /// Frames that wait for the next batch.
+    waiting: Vec<RawFrame>,
+    begun: Instant,
+    next: Duration,
 }
+
+/// Shortest time between two batches.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// And which part of the recording so far: each batch reads the heads of all units again, and new frames become rare.
+const INTERVAL_PART: u32 = 4;
 
 impl Aside {
     pub fn start(options: &SymbolOptions) -> Aside {
@@ -44,6 +55,9 @@ impl Aside {
             namer,
             pace,
             progress,
+            waiting: Vec::new(),
+            begun: Instant::now(),
+            next: Duration::ZERO,
         }
     }
 
@@ -51,16 +65,21 @@ impl Aside {
         self.progress.clone()
     }
 
-    /// Names frames by and by. `binaries` are all so far.
-    pub fn name(&self, frames: &[RawFrame], binaries: &[Arc<Binary>]) {
-        if !frames.is_empty() {
-            let batch = Batch {
-                frames: frames.to_vec(),
-                binaries: binaries.to_vec(),
-            };
-            // The thread ends only when this end is dropped; had it panicked, `finish` would notice.
-            let _ = self.batches.send(batch);
+    /// Names frames by and by. `binaries` are all so far, where there are frames.
+    pub fn name(&mut self, frames: &[RawFrame], binaries: &[Arc<Binary>]) {
+        self.waiting.extend_from_slice(frames);
+        let elapsed = self.begun.elapsed();
+        // Without new frames there may be new binaries, which have not been told.
+        if frames.is_empty() || elapsed < self.next {
+            return;
         }
+        self.next = elapsed + MIN_INTERVAL.max(elapsed / INTERVAL_PART);
+        let batch = Batch {
+            frames: std::mem::take(&mut self.waiting),
+            binaries: binaries.to_vec(),
+        };
+        // The thread ends only when this end is dropped; had it panicked, `finish` would notice.
+        let _ = self.batches.send(batch);
     }
 
     /// The recording is over: whatever is left is named without regard to others.
@@ -70,6 +89,7 @@ impl Aside {
             namer,
             pace,
             progress,
+            ..
         } = self;
         pace.set_idle(false);
         drop(batches);

@@ -19,6 +19,9 @@ use crate::target::binary::Binary;
 /// More workers than this gain little: few recordings have so many large binaries.
 const MAX_WORKERS: usize = 4;
 
+/// More notes than this are not kept: nobody reads them.
+const MAX_NOTES: usize = 100;
+
 /// Addresses of one binary.
 pub(super) struct Job<'a> {
     pub binary: &'a Arc<Binary>,
@@ -101,10 +104,19 @@ impl Workers {
         });
         let mut done = Vec::with_capacity(answers.len());
         for (one, notes) in answers {
-            self.notes.extend(notes);
+            self.note(notes);
             done.push(one);
         }
         done
+    }
+
+    /// Each once: every batch of a binary may find the same.
+    fn note(&mut self, notes: Vec<String>) {
+        for note in notes {
+            if self.notes.len() < MAX_NOTES && !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
     }
 
     /// Ends all processes.

@@ -52,6 +52,7 @@ impl From<FoundFunction> for Found {
 
 /// Debug information ready to be asked.
 pub(super) struct DebugInfo {
+    path: String,
     dwarf: Arc<Dwarf<Bytes>>,
     split: SplitUnits,
     map: Option<&'static FileMap>,
@@ -73,6 +74,7 @@ impl DebugInfo {
             dwarf.set_sup(supplement);
         }
         Ok(DebugInfo {
+            path: path.to_owned(),
             dwarf: Arc::new(dwarf),
             split: SplitUnits::beside(path, image.limit()),
             map: image.map(),
@@ -88,17 +90,14 @@ impl DebugInfo {
         notes: &mut Vec<String>,
     ) -> Frames {
         let mut frames: Frames = vec![Vec::new(); addrs.len()];
-        let mut damaged = |why: gimli::Error| {
-            notes.push(format!("Debug information is damaged: {why}."));
-        };
+        let mut first_failure = None;
         let map = self.map;
         let forget = || map.into_iter().for_each(FileMap::forget);
         let hits = units::with_code_at(&self.dwarf, addrs, &forget).unwrap_or_else(|why| {
-            damaged(why);
+            first_failure = Some(why);
             BTreeMap::new()
         });
         let mut names = Names::default();
-        let mut first_failure = None;
         for (ix, (unit, hits)) in hits.into_iter().enumerate() {
             if ix % UNITS_IN_MEMORY == 0 {
                 forget();
@@ -117,7 +116,10 @@ impl DebugInfo {
             }
         }
         if let Some(why) = first_failure {
-            notes.push(format!("Debug information is damaged: {why}."));
+            notes.push(format!(
+                "Debug information of `{}` is damaged in part: {why}.",
+                self.path
+            ));
         }
         frames
     }
