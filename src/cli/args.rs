@@ -152,8 +152,8 @@ pub(super) struct SymbolArgs {
     /// Seconds a debuginfod server may take for one file
     #[arg(long, value_name = "SECONDS", default_value_t = 90.0, value_parser = positive_seconds)]
     pub debuginfod_timeout: f64,
-    /// Memory for debug information while it is read, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 256,
+    /// Memory for debug information while it is read, in MiB, shared by two workers; mapped files do not count
+    #[arg(long, value_name = "MIB", default_value_t = 512,
           value_parser = clap::value_parser!(u32).range(16..=65_536))]
     pub symbol_memory: u32,
     /// Seconds that reading the names of one binary may take

@@ -16,8 +16,9 @@ use super::{Found, Naming};
 use crate::profile::ElfAddr;
 use crate::target::binary::Binary;
 
-/// More workers than this gain little: few recordings have so many large binaries.
-const MAX_WORKERS: usize = 4;
+/// More workers than this gain little: most names are found while recording, few recordings have several large binaries,
+/// and the memory that is allowed is shared between them.
+const MAX_WORKERS: usize = 2;
 
 /// More notes than this are not kept: nobody reads them.
 const MAX_NOTES: usize = 100;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Default of [`SymbolOptions::memory_bytes`].
-pub const DEFAULT_MEMORY_BYTES: u64 = 256 << 20;
+pub const DEFAULT_MEMORY_BYTES: u64 = 512 << 20;
 
 /// Default of [`SymbolOptions::worker_timeout`]: ten times what the largest binaries known to us take.
 pub const DEFAULT_WORKER_TIMEOUT: Duration = Duration::from_secs(60);
