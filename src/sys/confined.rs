@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{RecvError, Sender, channel};
 
+use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
@@ -95,14 +96,22 @@ pub fn confine_self(memory_bytes: u64) -> io::Result<()> {
     // Counts private memory only, not mapped files (setrlimit(2), since Linux 4.7).
     setrlimit(Resource::RLIMIT_DATA, memory_bytes, memory_bytes)?;
     if geteuid().is_root() {
-        let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
-        setgroups(&[])?;
-        setresgid(group, group, group)?;
-        setresuid(user, user, user)?;
+        match become_nobody() {
+            // A user namespace need not have such a user, and its root need not be allowed to become another.
+            Ok(()) | Err(Errno::EINVAL | Errno::EPERM) => {}
+            Err(errno) => return Err(errno.into()),
+        }
         // Changing the user clears it.
         prctl::set_pdeathsig(Signal::SIGKILL)?;
     }
     Ok(())
+}
+
+fn become_nobody() -> nix::Result<()> {
+    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    setgroups(&[])?;
+    setresgid(group, group, group)?;
+    setresuid(user, user, user)
 }
 
 /// Lets a process run only when no other wants to, or like all others again (`sched(7)`, `SCHED_IDLE`). Answers whether
