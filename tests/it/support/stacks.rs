@@ -117,7 +117,7 @@ pub(crate) fn user_frames(frames: &[String]) -> Vec<&str> {
         .collect()
 }
 
-/// Checks that nearly all stacks of a recording reach their root.
+/// Checks that nearly all stacks of a recording reach their root, within what chance adds to a rate of `1 - WHOLE`.
 #[track_caller]
 pub(crate) fn assert_complete(folded: &Folded) {
     let (all, cut) = (folded.total(), folded.truncated());
@@ -129,8 +129,9 @@ pub(crate) fn assert_complete(folded: &Folded) {
     let ends: Vec<String> = ends
         .map(|(frames, n)| format!("{n} {}", frames.join(";")))
         .collect();
+    let expected = (1.0 - WHOLE) * all as f64;
     assert!(
-        cut as f64 <= (1.0 - WHOLE) * all as f64,
+        cut as f64 <= expected + 4.0 * expected.sqrt(),
         "{cut} of {all} stacks are incomplete: {ends:#?}"
     );
 }
