@@ -72,7 +72,7 @@ pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
     let mut recording = Recording {
         started_unix_ns,
         capacity: Some(capacity),
-        ..describe(&plan, &sampling, &recorded, &host)
+        ..describe(&plan, &sampling, &recorded, &host, log)
     };
     let Recorded {
         tally,
@@ -222,6 +222,7 @@ fn describe(
     sampling: &SamplingPlan,
     recorded: &Recorded,
     host: &Host,
+    log: &Log,
 ) -> Recording {
     let mut warnings = plan.warnings.clone();
     if recorded.side_band_lost > 0 {
@@ -233,7 +234,9 @@ fn describe(
     if let Some(walks) = &recorded.kernel_walks {
         warnings.extend(words::without_table(walks, recorded.tally.ticks()));
     }
-    warnings.extend(words::maps_of_generated_code(&recorded.generated));
+    let maps = words::maps_of_generated_code(&recorded.generated);
+    maps.iter().for_each(|warning| log.warning(warning));
+    warnings.extend(maps);
     if plan.jvm_perfmap {
         warnings.extend(words::maps_of_jvms(&recorded.jvms));
     }

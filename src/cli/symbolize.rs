@@ -33,8 +33,8 @@ pub(super) fn run(args: SymbolizeArgs, log: &Log) -> Result<Exit, Failure> {
         .iter()
         .for_each(|note| log.warning(note));
     log.info(format!(
-        "{} of {} frames that lacked a name or a line have more now",
-        repaired.mended, repaired.lacking
+        "{} frames lacked a name or a line; of {} more is known now",
+        repaired.lacking, repaired.mended
     ));
     publish(
         &root,

@@ -110,7 +110,8 @@ impl SearchPath {
             .cache_refused
             .map(|why| format!("The cache of debuginfod is not used: {why}."));
         let failed = fetched.failed.values().map(|(count, first)| {
-            format!("debuginfod did not bring {count} files with debug information: {first}.")
+            let files = if *count == 1 { "file" } else { "files" };
+            format!("debuginfod did not bring {count} {files} with debug information: {first}.")
         });
         refused.into_iter().chain(failed).collect()
     }

@@ -12,8 +12,8 @@ use super::naming::{Job, Workers};
 use super::options::SymbolOptions;
 use super::{Found, Naming, Progress, add_found, known_roots};
 use crate::profile::{
-    ElfAddr, Frame, FrameIx, FunctionIx, Mapping, MappingIx, MappingKind, Profile, ProfileBuilder,
-    Sample, Unresolved,
+    ElfAddr, Frame, FrameIx, FunctionIx, Line, Mapping, MappingIx, MappingKind, Profile,
+    ProfileBuilder, Sample, Unresolved,
 };
 use crate::target::binary::Binary;
 use crate::target::root::Root;
@@ -22,7 +22,7 @@ use crate::target::root::Root;
 #[derive(Debug)]
 pub struct Repaired {
     pub profile: Profile,
-    /// Frames that lacked a name or a line, and those that have more now.
+    /// Frames that lacked a name or a line, and those of which more is known now.
     pub lacking: usize,
     pub mended: usize,
     pub naming: Naming,
@@ -31,7 +31,8 @@ pub struct Repaired {
 /// Looks up again what lacks a name or a line.
 pub fn repair(profile: Profile, options: &SymbolOptions, progress: &Progress) -> Repaired {
     let wanted = wanted(&profile);
-    let lacking = wanted.values().map(Vec::len).sum();
+    let lacking = profile.frames.iter().filter(|frame| lacks(&profile, frame));
+    let lacking = lacking.count();
     let binaries: Vec<Arc<Binary>> = wanted
         .keys()
         .map(|ix| Arc::new(binary_of(*ix, profile.mapping(*ix))))
@@ -54,35 +55,25 @@ pub fn repair(profile: Profile, options: &SymbolOptions, progress: &Progress) ->
     }
 }
 
-/// Addresses without name or line, in files whose build is known.
+/// All addresses in files whose build is known: that inlined functions are missing does not show.
 fn wanted(profile: &Profile) -> BTreeMap<MappingIx, Vec<ElfAddr>> {
     let mut wanted: BTreeMap<MappingIx, Vec<ElfAddr>> = BTreeMap::new();
     for frame in &profile.frames {
         let Some(ix) = frame.mapping else { continue };
         let mapping = profile.mapping(ix);
         let known = mapping.kind == MappingKind::File && mapping.build_id.is_some();
-        if known && lacks(profile, frame) {
+        // Without the file, not even the address in it was known.
+        if known && frame.unresolved != Some(Unresolved::FileGone) {
             wanted.entry(ix).or_default().push(frame.addr);
         }
     }
     wanted
 }
 
+/// Whether a frame has no name, or no line.
 fn lacks(profile: &Profile, frame: &Frame) -> bool {
-    match frame.unresolved {
-        // Without the file, not even the address in it was known.
-        Some(reason) => reason != Unresolved::FileGone && reason != Unresolved::NoMapping,
-        None => !has_line(profile, frame),
-    }
-}
-
-fn has_line(profile: &Profile, frame: &Frame) -> bool {
-    let known = |line: &&_| is_known(profile, line);
-    frame.lines.iter().any(|line| known(&line))
-}
-
-fn is_known(profile: &Profile, line: &crate::profile::Line) -> bool {
-    line.line > 0 && !profile.function(line.function).file.is_empty()
+    let has_line = |line: &Line| line.line > 0 && !profile.function(line.function).file.is_empty();
+    frame.unresolved.is_some() || !frame.lines.iter().any(has_line)
 }
 
 /// The build of a mapping: the file at its path here, if it is the same one.
@@ -112,7 +103,7 @@ fn renamed(profile: Profile, found: &HashMap<(MappingIx, ElfAddr), Found>) -> (P
         .map(|frame| {
             let found = frame.mapping.and_then(|ix| found.get(&(ix, frame.addr)));
             match found {
-                Some(Found::Functions(functions)) if is_better(frame, functions) => {
+                Some(Found::Functions(functions)) if is_better(&profile, frame, functions) => {
                     mended += 1;
                     let lines = functions
                         .iter()
@@ -144,15 +135,17 @@ fn renamed(profile: Profile, found: &HashMap<(MappingIx, ElfAddr), Found>) -> (P
     (builder.build(profile.recording, profile.accounting), mended)
 }
 
-/// A name where there was none, or lines where there were none.
-fn is_better(frame: &Frame, functions: &[super::FoundFunction]) -> bool {
-    frame.unresolved.is_some() || functions.iter().any(|function| function.line > 0)
+/// A name or lines where there were none, or functions inlined there that were not known.
+fn is_better(profile: &Profile, frame: &Frame, functions: &[super::FoundFunction]) -> bool {
+    let has_line = functions.iter().any(|function| function.line > 0);
+    frame.unresolved.is_some()
+        || (has_line && (lacks(profile, frame) || functions.len() > frame.lines.len()))
 }
 
 fn kept(profile: &Profile, frame: &Frame, builder: &mut ProfileBuilder) -> FrameIx {
     let lines = frame.lines.iter().map(|line| {
         let function: FunctionIx = builder.function(profile.function(line.function).clone());
-        crate::profile::Line { function, ..*line }
+        Line { function, ..*line }
     });
     let lines = lines.collect();
     builder.frame(Frame {

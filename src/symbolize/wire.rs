@@ -26,6 +26,8 @@ pub(super) struct NameRequest {
     pub program: u32,
     /// Whether it is asked for the first time.
     pub new: bool,
+    /// For messages.
+    pub path: String,
     /// Of a new one, the program itself (where it is at hand) and then candidates for its debug information.
     pub files: Vec<Candidate>,
     /// What those must have that are not the program itself.

@@ -17,12 +17,19 @@ use super::pace::Pace;
 use super::wire::{self, Answer, Candidate, Check, NameRequest, Named, Request};
 use super::{Found, FoundFunction};
 use crate::profile::{BuildId, ElfAddr, Unresolved};
-use crate::sys::channel::Channel;
 use crate::sys::confined::Confined;
 use crate::target::binary::Binary;
+use crate::target::process::thread_cpu_ns;
 
 /// How often it is looked whether a worker must still be waited for.
 const STEP: Duration = Duration::from_millis(100);
+
+/// After so many binaries that were the end of a process, of no further one more than the symbol tables is read: each may
+/// have taken the whole time that is allowed.
+const MAX_FATAL: usize = 3;
+
+/// A file that never answers takes no CPU time: so many times longer by the clock on the wall is waited.
+const WALL_FACTOR: u32 = 10;
 
 /// Longest pause within a message.
 const MAX_STALL: Duration = Duration::from_secs(600);
@@ -36,6 +43,8 @@ pub(super) struct Worker {
     known: HashSet<u32>,
     /// Binaries whose debug information was the end of a worker.
     fatal: HashSet<u32>,
+    /// Binaries of which something is to be said: what was missing may be there the next time.
+    spoiled: HashSet<u32>,
     /// What is known on disk of its binaries, or will be.
     entries: HashMap<u32, (BuildId, Entry)>,
     /// Of the process that runs, as of its last answer, and of those before it.
@@ -55,6 +64,7 @@ impl Worker {
             process: None,
             known: HashSet::new(),
             fatal: HashSet::new(),
+            spoiled: HashSet::new(),
             entries: HashMap::new(),
             running_cost: Cost::default(),
             ended: Cost::default(),
@@ -79,7 +89,10 @@ impl Worker {
         let mut notes = Vec::new();
         if !addrs.is_empty() {
             let new = self.read(binary, &addrs, &sources.search, &mut notes);
-            self.remember(binary.ix, &addrs, &new, &notes);
+            if !notes.is_empty() {
+                self.spoiled.insert(binary.ix);
+            }
+            self.remember(binary.ix, &addrs, &new);
             found.extend(addrs.into_iter().zip(new));
         }
         sources.progress.has(found.len());
@@ -125,14 +138,11 @@ impl Worker {
         found
     }
 
-    /// Keeps what was found, unless there is something to say of it: what was missing may be there the next time.
-    fn remember(&mut self, binary: u32, addrs: &[ElfAddr], found: &[Found], notes: &[String]) {
+    /// Keeps what was found.
+    fn remember(&mut self, binary: u32, addrs: &[ElfAddr], found: &[Found]) {
         let Some((_, entry)) = self.entries.get_mut(&binary) else {
             return;
         };
-        if !notes.is_empty() {
-            return;
-        }
         for (addr, found) in addrs.iter().zip(found) {
             match found {
                 Found::Functions(functions) => entry.add(*addr, functions.clone()),
@@ -143,8 +153,10 @@ impl Worker {
     }
 
     pub fn store(&self, cache: &Cache) {
-        for (build_id, entry) in self.entries.values() {
-            cache.store(*build_id, entry);
+        for (ix, (build_id, entry)) in &self.entries {
+            if !self.spoiled.contains(ix) {
+                cache.store(*build_id, entry);
+            }
         }
     }
 
@@ -202,26 +214,32 @@ impl Worker {
         addrs: &[ElfAddr],
         search: &SearchPath,
     ) -> io::Result<Named> {
-        let symbols_only = self.fatal.contains(&binary.ix);
+        let symbols_only = self.fatal.contains(&binary.ix) || self.fatal.len() >= MAX_FATAL;
+        if symbols_only {
+            self.spoiled.insert(binary.ix);
+        }
         let new = !self.known.contains(&binary.ix);
         let files = match new {
             true => files_of(binary, search)?,
             false => Vec::new(),
         };
         let (timeout, pace) = (self.timeout, self.pace.clone());
-        let channel = &mut self.running()?.channel;
+        let process = self.running()?;
         let (candidates, files): (Vec<Candidate>, Vec<File>) = files.into_iter().unzip();
         let request = Request::Name(NameRequest {
             program: binary.ix,
             new,
+            path: binary.path.clone(),
             files: candidates,
             addrs: addrs.iter().map(|addr| addr.0).collect(),
             build_id: binary.build_id.map(|id| id.to_string()),
             symbols_only,
         });
+        let channel = &mut process.channel;
         wire::send(channel, &request, &files.iter().collect::<Vec<_>>())?;
         loop {
-            await_word(channel, timeout, &pace)?;
+            await_word(process, timeout, &pace)?;
+            let channel = &mut process.channel;
             match wire::receive(channel)? {
                 (Answer::Named(named), _) => {
                     self.known.insert(binary.ix);
@@ -256,13 +274,17 @@ impl Worker {
     }
 }
 
-/// Waits for the worker to say something. Time in which it may run only when nobody else wants to does not count.
-fn await_word(channel: &Channel, timeout: Duration, pace: &Pace) -> io::Result<()> {
-    let mut since = Instant::now();
-    while !channel.wait(STEP)? {
+/// Waits for the worker to say something, for as much of its own CPU time as is allowed: on a busy machine it may get
+/// little. Time in which it may run only when nobody else wants to does not count.
+fn await_word(process: &Confined, timeout: Duration, pace: &Pace) -> io::Result<()> {
+    let used = || Duration::from_nanos(thread_cpu_ns(process.pid(), process.pid()).unwrap_or(0));
+    let (mut since, before) = (Instant::now(), used());
+    while !process.channel.wait(STEP)? {
         if pace.is_idle() {
             since = Instant::now();
-        } else if since.elapsed() > timeout {
+        }
+        let busy = used().saturating_sub(before) > timeout;
+        if busy || since.elapsed() > timeout * WALL_FACTOR {
             return Err(io::ErrorKind::TimedOut.into());
         }
     }

@@ -13,6 +13,10 @@ use std::sync::Arc;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
+use nix::sys::statfs::{
+    BPF_FS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC, FsType, PROC_SUPER_MAGIC,
+    SECURITYFS_MAGIC, SYSFS_MAGIC, TRACEFS_MAGIC, fstatfs,
+};
 
 use super::open::SAFE_READ;
 
@@ -64,6 +68,9 @@ impl Root {
         let how = OpenHow::new().flags(place).resolve(resolve);
         // Looked at before it is opened: to open a device can do something already.
         let found = regular(File::from(openat2(&self.folder, path, how)?))?;
+        if is_made_by_the_kernel(&found)? {
+            return Err(io::Error::other("no file on a disk"));
+        }
         let itself = format!("/proc/self/fd/{}", found.as_raw_fd());
         Ok(File::from(open(itself.as_str(), SAFE_READ, Mode::empty())?))
     }
@@ -84,6 +91,25 @@ pub(super) fn regular(file: File) -> io::Result<File> {
     };
     Err(io::Error::other(what))
 }
+
+/// Whether the file lies in a file system whose files have no content until they are read: some of those tell a secret, never
+/// end, or are changed by it.
+fn is_made_by_the_kernel(file: &File) -> io::Result<bool> {
+    let kind = fstatfs(file)?.filesystem_type();
+    Ok(MADE_BY_THE_KERNEL.contains(&kind))
+}
+
+/// Source: `linux/magic.h`.
+const MADE_BY_THE_KERNEL: [FsType; 8] = [
+    PROC_SUPER_MAGIC,
+    SYSFS_MAGIC,
+    DEBUGFS_MAGIC,
+    TRACEFS_MAGIC,
+    CGROUP_SUPER_MAGIC,
+    CGROUP2_SUPER_MAGIC,
+    SECURITYFS_MAGIC,
+    BPF_FS_MAGIC,
+];
 
 /// All roots of a recording: thousands of processes share a few.
 #[derive(Debug, Default)]
@@ -155,5 +181,7 @@ mod tests {
         let again = roots.of(std::process::id()).expect("own root");
         assert!(Arc::ptr_eq(&own, &again));
         assert!(own.open(Path::new("/etc/passwd")).is_ok());
+        let refused = own.open(Path::new("/proc/version")).expect_err("refused");
+        assert_eq!(refused.to_string(), "no file on a disk");
     }
 }

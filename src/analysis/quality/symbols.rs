@@ -124,7 +124,9 @@ fn explain(reason: Unresolved) -> &'static str {
     match reason {
         Unresolved::NoSymbol => "the file has no symbol that covers the address",
         Unresolved::FileGone => "the file was gone or replaced",
-        Unresolved::BadFile => "the file could not be parsed",
+        Unresolved::BadFile => {
+            "the file could not be read as ELF, or not in the time and memory allowed"
+        }
         Unresolved::NoMapping => "the address lies in no known mapping",
         Unresolved::Jit => "generated code without a map",
         Unresolved::JitMapRefused => {
@@ -147,7 +149,9 @@ pub(in crate::analysis) fn remedy(
         Unresolved::FileGone => format!(
             "restart the service so that it runs the `{module}` that is installed, or keep the old file until recording is over"
         ),
-        Unresolved::BadFile => format!("check `{module}` with `readelf -a`: it is damaged or no ELF file"),
+        Unresolved::BadFile => format!(
+            "see the warnings; where they say nothing of time or memory, check `{module}` with `readelf -a`"
+        ),
         Unresolved::NoMapping => "record from the start with `perfprof record -- COMMAND`, so that every mapping is seen".to_owned(),
         Unresolved::JitMapRefused => "see the warnings of this report for why the map was refused; let the process itself write it, as a regular file".to_owned(),
         Unresolved::NotInJitMap => format!(

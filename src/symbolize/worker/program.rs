@@ -19,6 +19,9 @@ use crate::profile::{BuildId, ElfAddr};
 /// More notes than this from one request are not passed on.
 const MAX_NOTES: usize = 32;
 
+/// Of a larger file the checksum is not taken: at some GB a second it takes long enough.
+const MAX_LINKED_BYTES: u64 = 8 << 30;
+
 /// The programs a worker knows.
 pub(super) struct Programs {
     limit: u64,
@@ -110,7 +113,7 @@ impl Program {
                     .map_err(|why| format!("`{}` cannot be read: {why}.", own.path))?;
                 (own.path.clone(), Some(image))
             }
-            None => ("a file that is gone".to_owned(), None),
+            None => (request.path.clone(), None),
         };
         let sources = if request.symbols_only {
             Sources::SymbolTables
@@ -130,7 +133,10 @@ impl Program {
             let path = program.path.clone();
             program.add(image, &path, sources, fetch, notes);
         }
-        program.take(candidates, sources, fetch, notes);
+        // Reading other files may be what has failed before.
+        if sources == Sources::All || program.images.is_empty() {
+            program.take(candidates, sources, fetch, notes);
+        }
         if let Some(build_id) = program.lacks_debug_info(sources) {
             let found = fetch.fetch(Wanted::DebugInfo { build_id });
             program.take(found.into_iter(), sources, fetch, notes);
@@ -145,7 +151,10 @@ impl Program {
             program.go = GoTable::read(file).ok();
         }
         match program.images.is_empty() {
-            true => Err("No file of this build was found.".into()),
+            true => Err(format!(
+                "No file of the build of `{}` was found.",
+                program.path
+            )),
             false => Ok(program),
         }
     }
@@ -220,6 +229,10 @@ impl Program {
     /// A candidate, if it is of this build.
     fn checked(&self, candidate: &Candidate, file: &File) -> Result<Image, Why> {
         if let Check::Crc(expected) = candidate.check {
+            let bytes = file.metadata().map_or(0, |meta| meta.len());
+            if bytes > MAX_LINKED_BYTES {
+                return Err(format!("with {bytes} bytes it is too large to be checked"));
+            }
             let found = crc(file).map_err(|why| why.to_string())?;
             if found != expected {
                 // What it is stays unsaid: the link may name a file whose content is none of the target's business.
