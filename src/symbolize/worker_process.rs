@@ -168,6 +168,12 @@ impl Worker {
         search: &SearchPath,
         notes: &mut Vec<String>,
     ) -> Vec<Found> {
+        if self.is_given_up() && !self.known.contains(&binary.ix) {
+            notes.push(format!(
+                "Debug information of `{}` is not read: that of {MAX_FATAL} other binaries was the end of their reader.",
+                binary.path
+            ));
+        }
         for _ in 0..ATTEMPTS {
             match self.ask(binary, addrs, search) {
                 Ok(mut named) => {
@@ -178,6 +184,10 @@ impl Worker {
             }
         }
         vec![Found::Nothing(Unresolved::BadFile); addrs.len()]
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.fatal.len() >= MAX_FATAL
     }
 
     /// What to say of a worker that has ended over a binary.
@@ -214,7 +224,7 @@ impl Worker {
         addrs: &[ElfAddr],
         search: &SearchPath,
     ) -> io::Result<Named> {
-        let symbols_only = self.fatal.contains(&binary.ix) || self.fatal.len() >= MAX_FATAL;
+        let symbols_only = self.fatal.contains(&binary.ix) || self.is_given_up();
         if symbols_only {
             self.spoiled.insert(binary.ix);
         }
