@@ -99,14 +99,20 @@ impl Workers {
                 .map(|(worker, queue)| scope.spawn(move || worker.name_all(queue, sources)))
                 .collect();
             let joined = running.into_iter().map(|thread| thread.join());
-            joined
-                .flat_map(Result::unwrap_or_default)
-                .collect::<Vec<_>>()
+            joined.collect::<Vec<_>>()
         });
-        let mut done = Vec::with_capacity(answers.len());
-        for (one, notes) in answers {
-            self.note(notes);
-            done.push(one);
+        let mut done = Vec::new();
+        for answer in answers {
+            let Ok(answer) = answer else {
+                self.note(vec![
+                    "Naming failed in perfprof itself: some frames have no names for that.".into(),
+                ]);
+                continue;
+            };
+            for (one, notes) in answer {
+                self.note(notes);
+                done.push(one);
+            }
         }
         done
     }

@@ -197,7 +197,7 @@ impl Worker {
         }
         self.known.clear();
         self.ended = self.ended.then(std::mem::take(&mut self.running_cost));
-        let again = self.fatal.insert(binary.ix);
+        let is_first = self.fatal.insert(binary.ix);
         let how = match why.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                 "took longer than `--symbol-timeout`".to_owned()
@@ -210,7 +210,7 @@ impl Worker {
             }
             _ => format!("failed: {why}"),
         };
-        let then = if again {
+        let then = if is_first {
             "its debug information is not used"
         } else {
             "its frames have no names"

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolizer};
@@ -149,16 +149,20 @@ fn a_stripped_go_program_has_the_names_and_lines_of_its_debug_information() {
     }
 }
 
+fn stripped_program() -> PathBuf {
+    build_as(
+        "goroutines.go",
+        &["go", "build", "-ldflags=-s", "SOURCE"],
+        "stripped",
+    )
+}
+
 #[test]
 fn an_address_outside_the_table_and_a_file_without_one_have_no_names() {
     if missing(&[Need::Program("go")]) {
         return;
     }
-    let program = build_as(
-        "goroutines.go",
-        &["go", "build", "-ldflags=-s", "SOURCE"],
-        "stripped",
-    );
+    let program = stripped_program();
     let table = GoTable::read(&File::open(program).expect("a program")).expect("a Go program");
     let first = table.entries().map(|addr| addr.0).min().expect("functions");
     for addr in [0, first - 1, first + (1 << 30), u64::MAX] {
@@ -176,11 +180,7 @@ fn a_go_table_cut_or_changed_anywhere_is_an_error_or_names_something() {
     if missing(&[Need::Program("go")]) {
         return;
     }
-    let program = build_as(
-        "goroutines.go",
-        &["go", "build", "-ldflags=-s", "SOURCE"],
-        "stripped",
-    );
+    let program = stripped_program();
     let bytes = fs::read(&program).expect("a program");
     let elf = object::File::parse(&*bytes).expect("an ELF file");
     let section = elf.section_by_name(".gopclntab").expect("a Go program");
