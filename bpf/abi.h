@@ -33,6 +33,10 @@ enum record_kind {
 	RECORD_SAMPLE = 1,
 	RECORD_EXIT = 2,
 	RECORD_FREE = 3,
+	RECORD_WAIT_STACK = 4,
+	RECORD_WAIT = 5,
+	RECORD_WAKER = 6,
+	RECORD_THROTTLED = 7,
 };
 
 /* Whom a tick must hit to be recorded. */
@@ -77,8 +81,15 @@ struct sample_record {
 	__u16 copied_words;
 	/* The id of the address space it was walked by; 0 where there was none. */
 	__u32 space;
-	__u32 pad;
+	/* RECORD_WAIT_STACK: how many waits this one stands for. */
+	__u32 scale;
 };
+
+/*
+ * RECORD_WAIT_STACK is a sample_record whose `period` is the number of the wait that begins: the thread has left its CPU
+ * with this stack. RECORD_WAKER is another, of the thread that ends the wait of that number. RECORD_THROTTLED is a
+ * record_head: the thread was stopped by its cgroup's quota.
+ */
 
 /*
  * RECORD_EXIT: a thread of the target is ending, having used at least `cpu_ns` since it began: the scheduler has not
@@ -87,7 +98,114 @@ struct sample_record {
 struct exit_record {
 	struct record_head head;
 	__u64 cpu_ns;
+	/* One more than its place among the `books`; 0 where it has none. */
+	__u32 book;
+	__u32 pad;
 };
+
+/*
+ * Why a thread that is not runnable waits. The numbers are those of `Cause` in src/profile/waits.rs. CAUSE_BY_FD, in
+ * cause_of_syscall only, leaves it to the file that the system call is about.
+ */
+enum wait_cause {
+	CAUSE_OTHER = 0,
+	CAUSE_FUTEX = 1,
+	CAUSE_DISK = 2,
+	CAUSE_NETWORK = 3,
+	CAUSE_PIPE = 4,
+	CAUSE_POLL = 5,
+	CAUSE_SLEEP = 6,
+	CAUSE_PAGE_FAULT = 7,
+	CAUSE_CHILD = 8,
+	CAUSE_STOPPED = 9,
+	CAUSES = 10,
+	CAUSE_BY_FD = 255,
+};
+
+/* System calls with a cause of their own are numbered below this. */
+#define SYSCALLS 512
+
+/*
+ * RECORD_WAIT: a wait whose stack was sent has ended, and the thread is on a CPU again. What it waited while it was not
+ * runnable, for `cause`; then while it was runnable and another had the CPU; then while its cgroup's quota was used up.
+ */
+struct wait_record {
+	struct record_head head;
+	__u64 wait;
+	__u64 blocked_ns;
+	__u64 runnable_ns;
+	__u64 throttled_ns;
+	__u32 cause;
+	__u32 scale;
+};
+
+/* What tells whether a runnable thread is stopped by its cgroup's quota. */
+enum throttle_source {
+	THROTTLE_UNKNOWN = 0,
+	THROTTLE_BY_TASK = 1,
+	THROTTLE_BY_QUEUE = 2,
+};
+
+enum thread_state {
+	STATE_UNKNOWN = 0,
+	STATE_ON_CPU = 1,
+	STATE_RUNNABLE = 2,
+	STATE_BLOCKED = 3,
+	STATE_ENDED = 4,
+};
+
+/* Where a thread waits, as far as can be told without walking its stack; and what to expect of a wait there. */
+struct wait_site {
+	__u32 tag;
+	/* Mean length so far, recent ones count more; nanoseconds. */
+	__u32 expected_ns;
+	__u8 cause;
+	/* Waits until the cause is looked up again. */
+	__u8 fresh;
+	__u16 pad;
+};
+
+/* Sites that a thread remembers. */
+#define SITES 8
+
+/*
+ * A thread's time, in which state. Written by the CPU that it leaves or comes to, one at a time, and read by user space
+ * while that goes on: `version` is odd during a change.
+ */
+struct thread_book {
+	__u32 version;
+	__u32 pid;
+	__u32 tid;
+	__u32 state;
+	/* Since when it is in this state; when it was last woken. CLOCK_MONOTONIC. */
+	__u64 since_ns;
+	__u64 woken_ns;
+	/* The cgroup's queue as it left the CPU, and how long that had been throttled by then. */
+	__u64 queue;
+	__u64 throttle_clock_ns;
+	/* Number of the wait that it is in or was in last. */
+	__u32 waits;
+	/* How many waits the stack of this one stands for; 0: none was taken. */
+	__u32 scale;
+	__u8 cause;
+	__u8 site;
+	/* It has not been on a CPU since the book was opened: no stack could be taken of this wait. */
+	__u8 from_before;
+	__u8 pad;
+	__u32 runnable_count;
+	__u64 began_ns;
+	__u64 on_cpu_ns;
+	__u64 runnable_ns;
+	__u64 throttled_ns;
+	/* Of blocked_ns, what was waited since before the book was opened. */
+	__u64 from_before_ns;
+	__u64 blocked_ns[CAUSES];
+	__u32 blocked_count[CAUSES];
+	struct wait_site sites[SITES];
+};
+
+/* Threads that can have a book at a time. */
+#define MAX_BOOKS 16384
 
 /* What a CPU has counted so far. */
 struct counters {
@@ -105,6 +223,12 @@ struct counters {
 	__u64 cache_misses;
 	/* Stacks copied to be walked in user space. */
 	__u64 copies;
+	/* Stacks taken of threads that left a CPU, and of those that woke them; records of waits that were lost; threads
+	 * that got no book. */
+	__u64 wait_stacks;
+	__u64 waker_stacks;
+	__u64 waits_lost;
+	__u64 without_book;
 };
 
 /*
@@ -212,8 +336,13 @@ struct address_space {
 _Static_assert(sizeof(struct record_head) == 24, "abi");
 _Static_assert(sizeof(struct sample_record) == 48, "abi");
 _Static_assert(__builtin_offsetof(struct sample_record, end) == 36, "abi");
-_Static_assert(sizeof(struct exit_record) == 32, "abi");
-_Static_assert(sizeof(struct counters) == 72, "abi");
+_Static_assert(sizeof(struct exit_record) == 40, "abi");
+_Static_assert(sizeof(struct counters) == 104, "abi");
+_Static_assert(sizeof(struct wait_record) == 64, "abi");
+_Static_assert(sizeof(struct wait_site) == 12, "abi");
+_Static_assert(sizeof(struct thread_book) == 320, "abi");
+_Static_assert(__builtin_offsetof(struct thread_book, began_ns) == 64, "abi");
+_Static_assert(__builtin_offsetof(struct thread_book, blocked_ns) == 104, "abi");
 _Static_assert(__builtin_offsetof(struct sample_record, bridged) == 37, "abi");
 _Static_assert(__builtin_offsetof(struct sample_record, copied_words) == 38, "abi");
 _Static_assert(sizeof(struct unwind_rule) == 8, "abi");

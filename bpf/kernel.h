@@ -47,15 +47,60 @@ struct signal_struct {
 	struct pid *pids[4];
 };
 
+/* The run queue of a CPU. */
+struct rq {
+	__u64 clock;
+	__u64 clock_task;
+	__u64 clock_pelt;
+};
+
+/* A cgroup's run queue on a CPU. How long it was throttled: throttled_clock_self_time since 6.6, which counts in
+ * rq->clock; before, throttled_clock_pelt_time (5.19) and throttled_clock_task_time, in the clocks they are named after. */
+struct cfs_rq {
+	struct rq *rq;
+	int throttle_count;
+	__u64 throttled_clock_self;
+	__u64 throttled_clock_self_time;
+	__u64 throttled_clock_pelt;
+	__u64 throttled_clock_pelt_time;
+	__u64 throttled_clock_task;
+	__u64 throttled_clock_task_time;
+};
+
 struct sched_entity {
 	__u64 sum_exec_runtime;
+	struct cfs_rq *cfs_rq;
+};
+
+struct inode {
+	unsigned short i_mode;
+};
+
+struct file {
+	struct inode *f_inode;
+};
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
 };
 
 struct mm_struct;
 struct linux_binprm;
 
 struct task_struct {
+	/* Since 5.14. */
+	unsigned int __state;
 	unsigned int flags;
+	int on_cpu;
+	/* Since 6.18: it is stopped by its cgroup's quota. */
+	bool throttled;
+	unsigned in_iowait : 1;
+	struct files_struct *files;
 	int pid;
 	int tgid;
 	struct mm_struct *mm;
@@ -66,7 +111,63 @@ struct task_struct {
 	char comm[16];
 };
 
+/* Before 5.14. */
+struct task_struct___5_13 {
+	long state;
+};
+
+struct bpf_iter__task {
+	struct task_struct *task;
+};
+
 #pragma clang attribute pop
+
+/* Bits of a task's state; include/linux/sched.h. */
+#define TASK_STOPPED_OR_TRACED 0x000c
+#define TASK_DEAD 0x0080
+#define TASK_WAKING 0x0200
+
+static __always_inline __u32 state_of(struct task_struct *task)
+{
+	struct task_struct___5_13 *older = (void *)task;
+
+	if (bpf_core_field_exists(task->__state))
+		return task->__state;
+	return older->state;
+}
+
+/* How long a queue has been throttled so far, in nanoseconds; 0 where the kernel does not say. */
+static __always_inline __u64 throttle_clock(struct cfs_rq *queue)
+{
+	__u64 total = 0, since = 0;
+
+	if (bpf_core_field_exists(queue->throttled_clock_self_time)) {
+		total = queue->throttled_clock_self_time;
+		since = queue->throttled_clock_self;
+		return since ? total + queue->rq->clock - since : total;
+	}
+	if (bpf_core_field_exists(queue->throttled_clock_pelt_time)) {
+		total = queue->throttled_clock_pelt_time;
+		since = queue->throttled_clock_pelt;
+		return queue->throttle_count ? total + queue->rq->clock_pelt - since : total;
+	}
+	if (bpf_core_field_exists(queue->throttled_clock_task_time)) {
+		total = queue->throttled_clock_task_time;
+		since = queue->throttled_clock_task;
+		return queue->throttle_count ? total + queue->rq->clock_task - since : total;
+	}
+	return 0;
+}
+
+/* Whether a runnable task that leaves its CPU is stopped by a quota. */
+static __always_inline bool is_throttled(struct task_struct *task)
+{
+	if (bpf_core_field_exists(task->throttled))
+		return task->throttled;
+	if (bpf_core_field_exists(task->se.cfs_rq->throttle_count))
+		return task->se.cfs_rq->throttle_count > 0;
+	return false;
+}
 
 /* A process as the profiler's PID namespace numbers it; 0 where it is not visible there. */
 static __always_inline __u32 pid_in_namespace(struct pid *pid, __u32 inum)

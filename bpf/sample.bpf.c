@@ -22,6 +22,8 @@ const volatile __u32 wakeup_bytes = 256 * 1024;
 const volatile bool kernel_stacks = true;
 /* Walk user stacks by tables (unwind.bpf.h), not by frame pointers alone. */
 const volatile bool by_tables = false;
+/* Threads have books (sched.bpf.h). */
+const volatile bool keeps_books = false;
 
 /* PIDs of the target -> 1. User space adds those alive at attach, on_fork their children; on_free removes. When full,
  * a child is not followed and its ticks are missing from the samples, though not from the kernel's accounting. */
@@ -125,22 +127,36 @@ static __always_inline __u64 wakeup_flag(void)
 	return waiting >= wakeup_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
-/* The registers user code had, also when the tick hit the kernel on its behalf. */
-static __always_inline bool take_user_registers(struct bpf_perf_event_data *ctx, struct walker *w)
+/* The registers the running thread's user code had as it entered the kernel. */
+static __always_inline bool take_saved_registers(struct walker *w)
 {
 	/* The layout is the one ptrace(2) shows and cannot change; the kernel's names for the members are others. */
 	struct pt_regs saved;
 
-	if (ctx->regs.cs & 3) {
-		TAKE_REGISTERS(w, &ctx->regs);
-		return ctx->regs.cs == USER_CS;
-	}
 	if (!bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
 		return false;
 	if (bpf_probe_read_kernel(&saved, sizeof(saved), (void *)bpf_task_pt_regs(bpf_get_current_task_btf())))
 		return false;
 	TAKE_REGISTERS(w, &saved);
 	return saved.rip != 0 && saved.cs == USER_CS;
+}
+
+/* Of these, of any thread, what tells what it asked the kernel for; zeros where they cannot be read. */
+static __always_inline void read_entry(struct task_struct *task, struct entry_registers *entry)
+{
+	struct pt_regs saved = {};
+
+	bpf_probe_read_kernel(&saved, sizeof(saved), (void *)bpf_task_pt_regs(task));
+	FILL_ENTRY(entry, &saved);
+}
+
+/* The registers user code had, also when the tick hit the kernel on its behalf. */
+static __always_inline bool take_user_registers(struct bpf_perf_event_data *ctx, struct walker *w)
+{
+	if (!(ctx->regs.cs & 3))
+		return take_saved_registers(w);
+	TAKE_REGISTERS(w, &ctx->regs);
+	return ctx->regs.cs == USER_CS;
 }
 
 /*
@@ -236,7 +252,7 @@ static __always_inline bool needs_copy(__u8 end)
 }
 
 /* Walks the user's part of the stack behind `n` kernel frames, by the best means there are for the process. */
-static __always_inline void walk_user(struct walker *w, __u32 cpu, __u32 pid, __u32 n, struct counters *count)
+static __always_inline void walk_user(struct walker *w, __u32 key, __u32 pid, __u32 n, struct counters *count)
 {
 	struct sample_record *sample = &w->sample;
 	struct address_space *space = by_tables ? bpf_map_lookup_elem(&address_spaces, &pid) : NULL;
@@ -256,7 +272,7 @@ static __always_inline void walk_user(struct walker *w, __u32 cpu, __u32 pid, __
 	w->first = n;
 	w->frames[n] = w->ip;
 	w->filled = n + 1;
-	walk_tables(w, cpu);
+	walk_tables(w, key);
 	n = w->filled - n;
 	sample->user_frames = n < MAX_USER_FRAMES ? n : MAX_USER_FRAMES;
 	if (needs_copy(sample->end)) {
@@ -268,6 +284,36 @@ static __always_inline void walk_user(struct walker *w, __u32 cpu, __u32 pid, __
 	count->reads += w->reads;
 	count->cache_hits += w->hits;
 	count->cache_misses += w->misses;
+}
+
+/* Makes a record ready to be filled. */
+static __always_inline void clear_sample(struct walker *w, __u32 kind, struct ids ids, __u32 cpu, __u64 now)
+{
+	struct sample_record *sample = &w->sample;
+
+	sample->head.kind = kind;
+	sample->head.cpu = cpu;
+	sample->head.time_ns = now;
+	sample->head.pid = ids.pid;
+	sample->head.tid = ids.tid;
+	sample->end = END_ROOT;
+	sample->bridged = 0;
+	sample->copied_words = 0;
+	sample->space = 0;
+	sample->scale = 0;
+	sample->user_frames = 0;
+}
+
+/* Sends the record with its frames and what was copied; false: there was no room. */
+static __always_inline bool send_sample(struct walker *w)
+{
+	struct sample_record *sample = &w->sample;
+	__u32 n = sample->kernel_frames + sample->user_frames;
+
+	if (sample->copied_words)
+		n += COPY_REGISTERS + sample->copied_words;
+	n &= RECORD_WORDS_MASK;
+	return !bpf_ringbuf_output(&records, w, sizeof(*sample) + n * sizeof(__u64), wakeup_flag());
 }
 
 SEC("perf_event")
@@ -291,18 +337,8 @@ int on_tick(struct bpf_perf_event_data *ctx)
 
 	struct sample_record *sample = &w->sample;
 
-	sample->head.kind = RECORD_SAMPLE;
-	sample->head.cpu = cpu;
-	sample->head.time_ns = bpf_ktime_get_ns();
-	sample->head.pid = ids.pid;
-	sample->head.tid = ids.tid;
+	clear_sample(w, RECORD_SAMPLE, ids, cpu, bpf_ktime_get_ns());
 	sample->period = ctx->sample_period;
-	sample->end = END_ROOT;
-	sample->bridged = 0;
-	sample->copied_words = 0;
-	sample->space = 0;
-	sample->pad = 0;
-	sample->user_frames = 0;
 	/* Verifier: the mask keeps the bound of an index it has lost sight of. */
 	n = kernel_stack(ctx, w->frames) & MAX_KERNEL_FRAMES;
 	sample->kernel_frames = n;
@@ -315,11 +351,7 @@ int on_tick(struct bpf_perf_event_data *ctx)
 			sample->end = END_NO_REGISTERS;
 	}
 
-	n += sample->user_frames;
-	if (sample->copied_words)
-		n += COPY_REGISTERS + sample->copied_words;
-	n &= RECORD_WORDS_MASK;
-	if (bpf_ringbuf_output(&records, w, sizeof(*sample) + n * sizeof(__u64), wakeup_flag()))
+	if (!send_sample(w))
 		count->lost++;
 	return 0;
 }
@@ -341,6 +373,8 @@ int filter_tick(struct bpf_perf_event_data *ctx)
 		count->ticks++;
 	return 1;
 }
+
+#include "sched.bpf.h"
 
 /* Children of a target are targets, and begin with their parent's mappings. */
 SEC("tp_btf/sched_process_fork")
@@ -383,6 +417,7 @@ static __always_inline void emit_cpu_time(struct task_struct *task, struct ids i
 			.tid = ids.tid,
 		},
 		.cpu_ns = BPF_CORE_READ(task, se.sum_exec_runtime),
+		.book = keeps_books ? place_of(task) : 0,
 	};
 	struct counters *count = bpf_map_lookup_elem(&counts, &zero);
 

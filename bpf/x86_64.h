@@ -43,6 +43,26 @@
 		(w)->leaf[15] = (regs)->r15;     \
 	} while (0)
 
+/* What a thread had in its registers as it entered the kernel. */
+struct entry_registers {
+	__u64 ip;
+	__u64 sp;
+	/* Of the system call; below 0 where something else brought it there. */
+	__s64 syscall;
+	/* Its first argument. */
+	__u64 first;
+	bool is_64_bit;
+};
+
+#define FILL_ENTRY(entry, regs)                            \
+	do {                                               \
+		(entry)->ip = (regs)->rip;                 \
+		(entry)->sp = (regs)->rsp;                 \
+		(entry)->syscall = (regs)->orig_rax;       \
+		(entry)->first = (regs)->rdi;              \
+		(entry)->is_64_bit = (regs)->cs == USER_CS; \
+	} while (0)
+
 /* Offsets in struct ucontext of the kernel (arch/x86/include/uapi/asm/ucontext.h, struct sigcontext_64). */
 #define UCONTEXT_RBP 120
 #define UCONTEXT_RSP 160

@@ -112,6 +112,10 @@ pub(super) struct SamplingArgs {
     #[arg(long, short = 'F', value_name = "HZ", default_value_t = 199,
           value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub frequency: u32,
+    /// What is recorded: time on a CPU, or also what threads wait for. `off-cpu` records as `all` does and puts the waits
+    /// into the files that were asked for [default: all where BPF is permitted, else on-cpu]
+    #[arg(long, value_enum)]
+    pub mode: Option<ModeArg>,
     /// Seconds to record [default: until Ctrl-C or the target's exit]
     #[arg(long, short = 'd', value_name = "SECONDS", value_parser = positive_seconds)]
     pub duration: Option<f64>,
@@ -209,6 +213,13 @@ pub(super) struct DoctorArgs {
     /// Print JSON to standard output
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ModeArg {
+    OnCpu,
+    OffCpu,
+    All,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

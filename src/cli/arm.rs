@@ -20,14 +20,23 @@ pub(super) fn arm(
     log: &Log,
 ) -> Result<Box<dyn Sampler>, Failure> {
     if plan.sampler.what == SamplerKind::Bpf {
-        let problem = match arm_bpf(plan, sampling) {
+        let problem = match arm_bpf_with_waits_if_possible(plan, sampling) {
             Ok(sampler) => return Ok(Box::new(sampler)),
-            Err(error) if plan.sampler_insisted => return Err(words::sampling_failed(error, host)),
+            Err(error) if plan.sampler_insisted || plan.mode.insisted => {
+                return Err(words::sampling_failed(error, host));
+            }
             Err(error) => error,
         };
         log.detail(format!("the bpf sampler cannot be used: {problem}"));
         log.detail(take_messages());
         let why = format!("the bpf sampler cannot be used: {problem}");
+        if plan.mode.waits {
+            plan.mode.waits = false;
+            sampling.waits = false;
+            plan.warnings.push(format!(
+                "What threads wait for was not recorded: {why}."
+            ));
+        }
         plan.sampler = Chosen::new(SamplerKind::Perf, why);
         if let StackSource::Tables { .. } = sampling.stack {
             sampling.stack = plan.second_best;
@@ -59,6 +68,30 @@ fn arm_bpf(plan: &RecordPlan, sampling: &SamplingPlan) -> Result<BpfSampler, Sam
         return Err(SamplingError::NoUserRegisters);
     }
     BpfSampler::arm(sampling)
+}
+
+/// Without waits where the kernel cannot tell of them (before 5.11) and nobody insists.
+fn arm_bpf_with_waits_if_possible(
+    plan: &mut RecordPlan,
+    sampling: &mut SamplingPlan,
+) -> Result<BpfSampler, SamplingError> {
+    match arm_bpf(plan, sampling) {
+        Err(SamplingError::Bpf { doing, source }) if sampling.waits && !plan.mode.insisted => {
+            let without = SamplingPlan {
+                waits: false,
+                ..sampling.clone()
+            };
+            let sampler = arm_bpf(plan, &without)?;
+            *sampling = without;
+            plan.mode.waits = false;
+            plan.warnings.push(format!(
+                "What threads wait for was not recorded, because this kernel does not let perfprof {doing} that keep \
+                 their books: {source}."
+            ));
+            Ok(sampler)
+        }
+        other => other,
+    }
 }
 
 /// With a filter where both BPF and events of whole CPUs are permitted.

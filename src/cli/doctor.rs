@@ -56,6 +56,8 @@ fn probe() -> Probes {
         cpus: Vec::new(),
         pid_namespace_inum: 0,
         large_rings: false,
+        waits: false,
+        quota_period_ns: 0,
     };
     Probes {
         hardware_cycles: Some(can_open(Trigger::HardwareCycles, false)),

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::args::{OutputArgs, RecordArgs, SamplerArg, TargetArgs, UnwindArg};
+use super::args::{ModeArg, OutputArgs, RecordArgs, SamplerArg, TargetArgs, UnwindArg};
 use super::choose::{self, Chosen, SamplerKind};
 use super::stop::{Exit, Failure};
 use super::symbols;
@@ -56,6 +56,8 @@ pub(super) struct Outputs {
     pub files: Vec<(Format, PathBuf)>,
     pub per_thread: bool,
     pub short_names: bool,
+    /// The files hold waits, not time on a CPU.
+    pub waits_asked: bool,
 }
 
 impl Outputs {
@@ -70,6 +72,7 @@ impl Outputs {
             files: files.collect::<Result<_, Failure>>()?,
             per_thread: args.per_thread,
             short_names: args.short_names,
+            waits_asked: false,
         })
     }
 }
@@ -119,6 +122,36 @@ pub(super) enum Target {
     Running(Scope),
 }
 
+/// What of a thread's time is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mode {
+    /// Also what threads wait for.
+    pub waits: bool,
+    /// It was named on the command line, so that nothing less will do.
+    pub insisted: bool,
+}
+
+impl Mode {
+    fn of(asked: Option<ModeArg>, sampler: SamplerKind) -> Result<Mode, Failure> {
+        let waits = match asked {
+            Some(ModeArg::OnCpu) => false,
+            Some(ModeArg::OffCpu | ModeArg::All) => true,
+            None => sampler == SamplerKind::Bpf,
+        };
+        if waits && sampler != SamplerKind::Bpf {
+            return Err(Failure::message(
+                Exit::Usage,
+                "waits are recorded by the bpf sampler only, and `--sampler perf` or `--unwind dwarf-copy` asks for another",
+            )
+            .hint("use `--mode on-cpu`, or leave the sampler out"));
+        }
+        Ok(Mode {
+            waits,
+            insisted: asked.is_some_and(|asked| asked != ModeArg::OnCpu),
+        })
+    }
+}
+
 /// A validated recording, before anything is touched.
 #[derive(Debug)]
 pub(super) struct RecordPlan {
@@ -134,6 +167,7 @@ pub(super) struct RecordPlan {
     pub frequency_hz: u32,
     pub kernel: bool,
     pub jvm_perfmap: bool,
+    pub mode: Mode,
     pub duration: Option<Duration>,
     pub precision: Option<f64>,
     pub symbols: SymbolOptions,
@@ -146,7 +180,11 @@ pub(super) const DEFAULT_PRECISION: f64 = 0.01;
 
 impl RecordPlan {
     pub fn of(args: RecordArgs) -> Result<RecordPlan, Failure> {
-        let outputs = Outputs::of(&args.output)?;
+        let waits_asked = args.sampling.mode == Some(ModeArg::OffCpu);
+        let outputs = Outputs {
+            waits_asked,
+            ..Outputs::of(&args.output)?
+        };
         let (symbols, mut warnings) = symbols::options(&args.symbols)?;
         let target = target(&args.target)?;
         if args
@@ -171,6 +209,7 @@ impl RecordPlan {
             target,
             service,
             event: choose::event(args.sampling.event, kernel)?,
+            mode: Mode::of(args.sampling.mode, sampler.what)?,
             sampler,
             sampler_insisted: args.sampling.sampler != SamplerArg::Auto
                 || args.sampling.unwind == UnwindArg::Dwarf,

@@ -83,7 +83,7 @@ pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
         ..
     } = recorded;
     let accounting = accountant.finish(exits, counted, sampler.losses(), cgroup);
-    if tally.ticks() == 0 {
+    if tally.ticks() == 0 && !tally.has_waits() {
         return Err(words::no_samples(&recording, &accounting));
     }
     let mut builder = ProfileBuilder::default();
@@ -205,8 +205,13 @@ fn sampling_plan(plan: &RecordPlan, host: &Host, child: Option<u32>) -> Sampling
                 .sysctls
                 .perf_event_paranoid
                 .is_some_and(|level| level < 0),
+        waits: plan.mode.waits,
+        quota_period_ns: QUOTA_PERIOD_NS,
     }
 }
+
+/// What the kernel takes where nobody says otherwise, and everybody leaves it at (`cpu.max`, `cpu.cfs_period_us`).
+const QUOTA_PERIOD_NS: u64 = 100_000_000;
 
 /// The BPF programs see the initial namespace's PIDs; in any other they must translate.
 fn pid_namespace_inum(host: &Host) -> u32 {

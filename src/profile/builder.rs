@@ -6,7 +6,7 @@ use std::hash::Hash;
 
 use super::{
     Accounting, Frame, FrameIx, FrameKind, Function, FunctionIx, Mapping, MappingIx, Profile,
-    Recording, Sample, StackEnd, StackIx, StackTree, Thread, ThreadIx,
+    Recording, Sample, StackEnd, StackIx, StackTree, Thread, ThreadIx, Waits,
 };
 
 /// More slices than this are merged two by two: enough blocks for any statistics, and a bounded file for a recording
@@ -56,6 +56,7 @@ pub struct ProfileBuilder {
     frames: Interner<Frame>,
     stacks: StackTree,
     weights: HashMap<Key, (u64, u64)>,
+    waits: Option<Waits>,
 }
 
 impl Default for ProfileBuilder {
@@ -67,6 +68,7 @@ impl Default for ProfileBuilder {
             frames: Interner::new(),
             stacks: StackTree::default(),
             weights: HashMap::new(),
+            waits: None,
         }
     }
 }
@@ -136,10 +138,17 @@ impl ProfileBuilder {
         weight.1 += cpu_ns;
     }
 
+    /// Sets what is known of the time off the CPU: by this builder's threads and stacks, in any order.
+    pub fn waits(&mut self, waits: Waits) {
+        self.waits = Some(waits);
+    }
+
     /// Finishes the profile. `recording.slice_ns` is the slice length the samples were added with; it grows by powers
     /// of two when the recording was long.
     pub fn build(self, mut recording: Recording, accounting: Accounting) -> Profile {
-        let shift = slice_shift(&self.weights);
+        let waited = self.waits.iter().flat_map(|waits| &waits.samples);
+        let slices = self.weights.keys().map(|key| key.slice);
+        let shift = slice_shift(slices.chain(waited.map(|sample| sample.slice)));
         recording.slice_ns <<= shift;
         let mut weights: HashMap<Key, (u64, u64)> = HashMap::with_capacity(self.weights.len());
         for (key, (count, cpu_ns)) in self.weights {
@@ -183,13 +192,14 @@ impl ProfileBuilder {
             frames: self.frames.items,
             stacks: self.stacks,
             samples,
+            waits: self.waits.map(|waits| waits.settled(shift)),
         }
     }
 }
 
 /// How often the slice length must double so that at most [`MAX_SLICES`] remain.
-fn slice_shift(weights: &HashMap<Key, (u64, u64)>) -> u32 {
-    let last = weights.keys().map(|key| key.slice).max().unwrap_or(0);
+fn slice_shift(slices: impl Iterator<Item = u32>) -> u32 {
+    let last = slices.max().unwrap_or(0);
     (0..32)
         .find(|shift| last >> shift < MAX_SLICES)
         .unwrap_or(0)

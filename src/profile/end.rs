@@ -46,10 +46,12 @@ pub enum Why {
     Bridged = 14,
     /// The walker in the kernel does not know this kind of unwind rule, and there was no room to copy the stack.
     UnsupportedRule = 15,
+    /// Time that was waited and for which no stack was taken.
+    NotTaken = 16,
 }
 
 impl Why {
-    pub const ALL: [Why; 15] = [
+    pub const ALL: [Why; 16] = [
         Why::TooDeep,
         Why::CopyTooShort,
         Why::NoUnwindInfo,
@@ -65,6 +67,7 @@ impl Why {
         Why::TableEvicted,
         Why::Bridged,
         Why::UnsupportedRule,
+        Why::NotTaken,
     ];
 
     /// Stable identifier for files: lower case, hyphens.
@@ -85,6 +88,7 @@ impl Why {
             Why::TableEvicted => "table-evicted",
             Why::Bridged => "bridged",
             Why::UnsupportedRule => "unsupported-rule",
+            Why::NotTaken => "not-taken",
         }
     }
 
@@ -106,6 +110,7 @@ impl Why {
             Why::TableEvicted => "no room for the binary's unwind table",
             Why::Bridged => "callers may be missing around code without unwind information",
             Why::UnsupportedRule => "unwind rule of a kind the walker does not know",
+            Why::NotTaken => "no stack was taken of these waits",
         }
     }
 }

@@ -23,6 +23,7 @@ mod mapping;
 mod package;
 mod recording;
 mod stack;
+mod waits;
 
 pub use accounting::{Accounting, CgroupCpu, ThreadCpu};
 pub use addr::{ElfAddr, FileOffset, FrameAddr, RuntimeAddr};
@@ -38,6 +39,9 @@ pub use mapping::{Mapping, MappingIx, MappingKind};
 pub use package::PackageFact;
 pub use recording::{CapacityFacts, CapacityPoint, LimitFacts, Origin, Recording, SelfCost};
 pub use stack::{FrameIx, StackIx, StackTree};
+pub use waits::{
+    BLOCKED_CAUSES, Cause, QuotaTicks, ThreadTime, WaitFacts, WaitSample, Waits, Waker,
+};
 
 /// Index into [`Profile::threads`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,6 +86,8 @@ pub struct Profile {
     pub stacks: StackTree,
     /// In order of (slice, thread, stack, end); no two equal in all four.
     pub samples: Vec<Sample>,
+    /// Where the time off the CPU was recorded, too.
+    pub waits: Option<Waits>,
 }
 
 impl Profile {

@@ -41,9 +41,17 @@ impl Interpreter {
 
     /// The thread a tick hit, under the names it had then.
     pub(super) fn thread_of(&mut self, sample: &RawSample) -> Thread {
-        let RawSample { pid, tid, .. } = *sample;
-        let process = self.processes.get_or_read(pid);
-        let name_of = |tid| process.thread_name(tid).filter(|name| !name.is_empty());
+        self.processes.get_or_read(sample.pid);
+        self.known_thread(sample.pid, sample.tid)
+    }
+
+    /// A thread under the names it has now, as far as they are known.
+    pub(super) fn known_thread(&self, pid: u32, tid: u32) -> Thread {
+        let process = self.processes.get(pid);
+        let name_of = |tid| {
+            let name = process.and_then(|process| process.thread_name(tid));
+            name.filter(|name| !name.is_empty())
+        };
         let leader = name_of(pid).map_or_else(|| format!("[pid {pid}]"), str::to_owned);
         let name = name_of(tid).unwrap_or(&leader).to_owned();
         Thread {

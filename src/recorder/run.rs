@@ -21,9 +21,11 @@ use super::filter::TargetFilter;
 use super::interpret::{Interpreted, Interpreter};
 use super::jvms::{self, JvmAsked};
 use super::kernel_tables::{KernelTables, KernelWalks};
+use super::off_cpu::OffCpu;
 use super::order::TimeOrder;
 use super::recent::{Meaning, RecentStacks};
 use super::tally::{RawFrame, Tally};
+use super::waits::TakenStack;
 
 /// Length of a time slice: short enough that ten seconds give a hundred blocks for statistics.
 pub const SLICE_NS: u64 = 100_000_000;
@@ -107,6 +109,8 @@ pub struct RecordingLoop<'a> {
     tally: Tally,
     recent: RecentStacks,
     accountant: Accountant,
+    /// Where the sampler keeps books.
+    off_cpu: Option<OffCpu>,
     begun_ns: u64,
     new_pids: Vec<u32>,
     /// Frames the observer has heard of.
@@ -135,6 +139,7 @@ impl<'a> RecordingLoop<'a> {
             tally: Tally::default(),
             recent: RecentStacks::default(),
             accountant: Accountant::default(),
+            off_cpu: None,
             begun_ns: 0,
             new_pids: Vec::new(),
             frames_told: 0,
@@ -167,11 +172,18 @@ impl<'a> RecordingLoop<'a> {
         self.tables.build_aside();
         self.accountant = Accountant::begin(&self.plan.scope.current_pids());
         self.begun_ns = monotonic_ns();
+        self.off_cpu = sampler
+            .take_books()
+            .map(|maps| OffCpu::begin(maps, self.begun_ns, SLICE_NS, self.plan.quota_period_ns));
         sampler.start()?;
         go().map_err(RunError::Release)?;
         let stopped_by = self.until_stopped(sampler, observe)?;
+        let ended_ns = monotonic_ns();
+        if let Some(off_cpu) = &mut self.off_cpu {
+            off_cpu.end(ended_ns);
+        }
         self.accountant.look(&self.target_pids());
-        let duration_ns = monotonic_ns() - self.begun_ns;
+        let duration_ns = ended_ns - self.begun_ns;
         let left_running = self
             .target_pids()
             .into_iter()
@@ -183,6 +195,14 @@ impl<'a> RecordingLoop<'a> {
             true => jvms::ask(&self.interpreter.processes, &jvms_before),
             false => Vec::new(),
         };
+        if let Some(off_cpu) = self.off_cpu.take() {
+            let figures = sampler.wait_figures().unwrap_or_default();
+            let interpreter = &self.interpreter;
+            let off_cpu = off_cpu.finish(&mut self.tally, figures, |pid, tid| {
+                interpreter.known_thread(pid, tid)
+            });
+            self.tally.off_cpu = Some(off_cpu);
+        }
         let mut generated = std::mem::take(&mut self.interpreter.processes.generated);
         generated.look_for_the_last_time();
         Ok(Recorded {
@@ -379,8 +399,14 @@ impl<'a> RecordingLoop<'a> {
                 tid,
                 cpu_ns,
                 gone,
+                book,
             } if gone => {
                 self.accountant.thread_gone(pid, tid, cpu_ns);
+                if let Some(off_cpu) = &mut self.off_cpu {
+                    let interpreter = &self.interpreter;
+                    off_cpu
+                        .thread_gone(book, |pid, tid| interpreter.known_thread(pid, tid).name);
+                }
             }
             Event::ThreadCpu {
                 pid, tid, cpu_ns, ..
@@ -388,7 +414,41 @@ impl<'a> RecordingLoop<'a> {
                 self.accountant.thread_ending(pid, tid, cpu_ns);
             }
             Event::Mapped { .. } => {}
+            Event::WaitBegan { wait, scale, stack } => {
+                let taken = self.taken(timed.time_ns, &stack);
+                if let Some(off_cpu) = &mut self.off_cpu {
+                    let owner = (stack.pid, stack.tid);
+                    off_cpu.began(timed.time_ns, wait, owner, scale, taken);
+                }
+            }
+            Event::WaitEnded { wait, waited } => {
+                if let Some(off_cpu) = &mut self.off_cpu {
+                    off_cpu.ended(timed.time_ns, wait, waited);
+                }
+            }
+            Event::Woken { wait, waker } => {
+                let is_wanted = self.off_cpu.as_ref().is_some_and(|o| o.wants_waker_of(wait));
+                if is_wanted {
+                    let taken = self.taken(timed.time_ns, &waker);
+                    if let Some(off_cpu) = &mut self.off_cpu {
+                        off_cpu.woken(wait, taken);
+                    }
+                }
+            }
+            Event::Throttled => {
+                if let Some(off_cpu) = &mut self.off_cpu {
+                    off_cpu.throttled(timed.time_ns);
+                }
+            }
         }
+    }
+
+    /// A stack and its thread, known to the tally.
+    fn taken(&mut self, time_ns: u64, sample: &RawSample) -> TakenStack {
+        let (stack, end) = self.stack_of(sample, time_ns);
+        let thread = self.interpreter.thread_of(sample);
+        let thread = self.tally.thread(thread);
+        TakenStack { thread, stack, end }
     }
 
     fn take_sample(&mut self, time_ns: u64, sample: &RawSample) {
@@ -397,12 +457,14 @@ impl<'a> RecordingLoop<'a> {
         if !known && !self.filter.contains(sample.pid) {
             return;
         }
-        let (stack, end) = self.stack_of(sample, time_ns);
-        let thread = self.interpreter.thread_of(sample);
-        let thread = self.tally.thread(thread);
+        let taken = self.taken(time_ns, sample);
+        let cpu_ns = self.cpu_ns(sample);
         let slice = (time_ns.saturating_sub(self.begun_ns) / SLICE_NS) as u32;
-        self.tally
-            .tick(slice, thread, stack, end, self.cpu_ns(sample));
+        let TakenStack { thread, stack, end } = taken;
+        self.tally.tick(slice, thread, stack, end, cpu_ns);
+        if let Some(off_cpu) = &mut self.off_cpu {
+            off_cpu.tick(time_ns, taken, cpu_ns);
+        }
     }
 
     /// What the sample's stack is, and how it ended.

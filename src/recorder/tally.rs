@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use foldhash::quality::RandomState;
 
+use super::off_cpu::OffCpuTally;
 use crate::profile::{
-    ElfAddr, FrameIx, ProfileBuilder, Sample, StackEnd, StackIx, StackTree, Thread, ThreadIx,
+    ElfAddr, FrameIx, FrameKind, ProfileBuilder, Sample, StackEnd, StackIx, StackTree, Thread, ThreadIx,
 };
 
 /// In what a frame's code stands.
@@ -47,6 +48,24 @@ struct Key {
     end: StackEnd,
 }
 
+/// Below these a wait or a waking is the scheduler's and our own work.
+const SCHEDULER: [&str; 2] = ["__schedule", "try_to_wake_up"];
+
+/// Takes off, at the leaf of a stack given root first, what only the taking of the stack has put there: the program that
+/// took it, down to the scheduler's function that it hangs on.
+fn leave_out_scheduler(builder: &ProfileBuilder, frames: &mut Vec<FrameIx>) {
+    let is = |ix: &FrameIx, what: &dyn Fn(&str) -> bool| {
+        builder.frame_kind(*ix) == FrameKind::Kernel && what(builder.outermost_name(*ix))
+    };
+    let took_it = |name: &str| name.starts_with("__traceiter_sched_");
+    let Some(hook) = frames.iter().rposition(|ix| is(ix, &took_it)) else {
+        return;
+    };
+    let scheduler = |ix: &FrameIx| is(ix, &|name| SCHEDULER.contains(&name));
+    let first = frames[..hook].iter().rposition(scheduler).unwrap_or(hook);
+    frames.truncate(first);
+}
+
 /// All ticks of a recording.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -58,6 +77,8 @@ pub struct Tally {
     weights: HashMap<Key, (u64, u64), RandomState>,
     ticks: u64,
     complete: u64,
+    /// Where it was recorded.
+    pub(super) off_cpu: Option<OffCpuTally>,
 }
 
 impl Tally {
@@ -127,6 +148,15 @@ impl Tally {
         self.threads.len()
     }
 
+    pub(super) fn threads(&self) -> &[Thread] {
+        &self.threads
+    }
+
+    /// Whether waits were recorded.
+    pub fn has_waits(&self) -> bool {
+        self.off_cpu.is_some()
+    }
+
     /// Moves all ticks into `builder`. `named` holds the frame of the profile for each raw frame, by position; `settle`
     /// has the last word on a stack (root first) and on how it ended, now that names are known.
     pub fn pour_into(
@@ -140,14 +170,18 @@ impl Tally {
             .into_iter()
             .map(|t| builder.thread(t))
             .collect();
-        for (key, (count, cpu_ns)) in self.weights {
+        let stack_of = |builder: &mut ProfileBuilder, stack: StackIx, end: StackEnd| {
             let mut frames: Vec<FrameIx> = self
                 .stacks
-                .root_to_leaf(key.stack)
+                .root_to_leaf(stack)
                 .map(|raw| named[raw.0 as usize])
                 .collect();
-            let end = settle(builder, key.end, &mut frames);
-            let stack = builder.stack(frames);
+            let end = settle(builder, end, &mut frames);
+            leave_out_scheduler(builder, &mut frames);
+            (builder.stack(frames), end)
+        };
+        for (key, (count, cpu_ns)) in self.weights {
+            let (stack, end) = stack_of(builder, key.stack, key.end);
             let thread = threads[key.thread.0 as usize];
             builder.sample(Sample {
                 slice: key.slice,
@@ -157,6 +191,10 @@ impl Tally {
                 count,
                 cpu_ns,
             });
+        }
+        if let Some(off_cpu) = self.off_cpu {
+            let waits = off_cpu.named(&threads, |stack, end| stack_of(builder, stack, end));
+            builder.waits(waits);
         }
     }
 }

@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::sys::abi::TargetMode;
+use crate::sys::abi::{THROTTLE_BY_QUEUE, THROTTLE_BY_TASK, TargetMode};
+use crate::sys::books::BookMaps;
 use crate::sys::bpf::{BpfConfig, BpfPrograms, RunStatistics, is_permission};
 use crate::sys::perf::{Event as PerfEvent, EventSpec, Observed, StackSource, Trigger};
 use crate::sys::ring::Ring;
@@ -15,7 +16,10 @@ use crate::sys::unwind_maps::UnwindMaps;
 use super::decode::{self, Record};
 use super::event::Timed;
 use super::perf::{MAX_LISTINGS, map_ring, open};
-use super::{Losses, Sampler, SamplingError, SamplingPlan, Scope, WalkFigures};
+use super::{
+    Losses, Sampler, SamplingError, SamplingPlan, Scope, ThrottleSource, WaitFigures, WalkFigures,
+    causes,
+};
 
 /// Samples of 40 bytes and 8 a frame: a thousand stacks of 60 frames are half a megabyte.
 const RING_BYTES: u32 = 8 << 20;
@@ -32,11 +36,17 @@ pub struct BpfSampler {
     undecoded: u64,
     /// Where unwind tables go, until somebody has taken it.
     unwind_maps: Option<UnwindMaps>,
+    keeps_books: bool,
+    /// The books, until somebody has taken them.
+    books: Option<BookMaps>,
 }
 
 /// Loads the programs for the perf sampler: to drop what is not the target, and for the CPU time of ended threads.
 pub fn load_filter(plan: &SamplingPlan) -> Result<BpfPrograms, SamplingError> {
-    load(plan)
+    load(&SamplingPlan {
+        waits: false,
+        ..plan.clone()
+    })
 }
 
 /// Loads the programs for a plan and begins to follow forks and exits.
@@ -56,6 +66,7 @@ fn load(plan: &SamplingPlan) -> Result<BpfPrograms, SamplingError> {
             StackSource::Tables { budget_bytes } => budget_bytes,
             _ => 0,
         },
+        waits: plan.waits.then(causes::by_syscall),
     };
     let mut programs = BpfPrograms::load(&config).map_err(|source| {
         if is_permission(&source) {
@@ -103,10 +114,20 @@ fn add_targets(programs: &BpfPrograms, scope: &Scope) -> Result<(), SamplingErro
     Ok(())
 }
 
+/// Last of all, so that the books do not hold what arming takes.
+fn keep_books(programs: &mut BpfPrograms) -> Result<BookMaps, SamplingError> {
+    let failed = |doing| move |source| SamplingError::Bpf { doing, source };
+    let books = programs.book_maps().map_err(failed("map the books"))?;
+    programs
+        .attach_waits()
+        .map_err(failed("attach to the scheduler"))?;
+    Ok(books)
+}
+
 impl BpfSampler {
     /// Opens the timers, disabled, and the side band.
     pub fn arm(plan: &SamplingPlan) -> Result<BpfSampler, SamplingError> {
-        let programs = load(plan)?;
+        let mut programs = load(plan)?;
         let tick = EventSpec {
             trigger: plan.trigger,
             frequency_hz: plan.frequency_hz,
@@ -157,8 +178,11 @@ impl BpfSampler {
             }
             _ => None,
         };
+        let books = plan.waits.then(|| keep_books(&mut programs)).transpose()?;
         Ok(BpfSampler {
             unwind_maps,
+            keeps_books: plan.waits,
+            books,
             programs,
             ticks,
             side_band,
@@ -235,6 +259,25 @@ impl Sampler for BpfSampler {
 
     fn take_unwind_maps(&mut self) -> Option<UnwindMaps> {
         self.unwind_maps.take()
+    }
+
+    fn take_books(&mut self) -> Option<BookMaps> {
+        self.books.take()
+    }
+
+    fn wait_figures(&self) -> Option<WaitFigures> {
+        let counters = self.programs.counters().ok()?;
+        self.keeps_books.then(|| WaitFigures {
+            wait_stacks: counters.wait_stacks,
+            waker_stacks: counters.waker_stacks,
+            lost: counters.waits_lost,
+            without_book: counters.without_book,
+            throttle_source: match self.programs.throttle_source() {
+                THROTTLE_BY_TASK => ThrottleSource::Task,
+                THROTTLE_BY_QUEUE => ThrottleSource::Queue,
+                _ => ThrottleSource::Nothing,
+            },
+        })
     }
 
     fn walk_figures(&self) -> Option<WalkFigures> {

@@ -7,14 +7,14 @@ use perf_event_open_sys::bindings as b;
 use zerocopy::FromBytes;
 
 use crate::arch;
-use crate::profile::{BuildId, FileOffset, RuntimeAddr, StackEnd, Why};
-use crate::sys::abi::{self, ExitRecord, RecordHead, SampleRecord};
+use crate::profile::{BuildId, Cause, FileOffset, RuntimeAddr, StackEnd, Why};
+use crate::sys::abi::{self, ExitRecord, RecordHead, SampleRecord, WaitRecord};
 use crate::sys::ring::RecordHeader;
 use crate::target::mappings::{Region, device_number};
 
 use crate::unwind::Registers;
 
-use super::event::{CopiedStack, Event, RawSample, Timed, UserStack, WalkedStack};
+use super::event::{CopiedStack, Event, RawSample, Timed, UserStack, Waited, WalkedStack};
 
 /// Bytes of the trailer `sample_id_all` appends: pid, tid, time, cpu, reserved, identifier.
 const TRAILER_BYTES: usize = 32;
@@ -276,7 +276,24 @@ fn throttle(mut fields: Fields, on: bool) -> Option<Record> {
 pub(super) fn bpf_record(bytes: &[u8]) -> Option<Timed> {
     let (head, _) = RecordHead::read_from_prefix(bytes).ok()?;
     let event = match head.kind {
-        abi::RECORD_SAMPLE => bpf_sample(bytes)?,
+        abi::RECORD_SAMPLE => Event::Sample(bpf_sample(bytes)?.1),
+        abi::RECORD_WAIT_STACK => {
+            let (record, stack) = bpf_sample(bytes)?;
+            Event::WaitBegan {
+                wait: record.period,
+                scale: record.scale,
+                stack,
+            }
+        }
+        abi::RECORD_WAKER => {
+            let (record, waker) = bpf_sample(bytes)?;
+            Event::Woken {
+                wait: record.period,
+                waker,
+            }
+        }
+        abi::RECORD_WAIT => wait_ended(bytes)?,
+        abi::RECORD_THROTTLED => Event::Throttled,
         abi::RECORD_EXIT | abi::RECORD_FREE => {
             let (exit, _) = ExitRecord::read_from_prefix(bytes).ok()?;
             Event::ThreadCpu {
@@ -284,6 +301,7 @@ pub(super) fn bpf_record(bytes: &[u8]) -> Option<Timed> {
                 tid: head.tid,
                 cpu_ns: exit.cpu_ns,
                 gone: head.kind == abi::RECORD_FREE,
+                book: exit.book,
             }
         }
         _ => return None,
@@ -294,7 +312,21 @@ pub(super) fn bpf_record(bytes: &[u8]) -> Option<Timed> {
     })
 }
 
-fn bpf_sample(bytes: &[u8]) -> Option<Event> {
+fn wait_ended(bytes: &[u8]) -> Option<Event> {
+    let (record, _) = WaitRecord::read_from_prefix(bytes).ok()?;
+    let waited = Waited {
+        cause: Cause::from_code(record.cause)?,
+        blocked_ns: record.blocked_ns,
+        runnable_ns: record.runnable_ns,
+        throttled_ns: record.throttled_ns,
+    };
+    Some(Event::WaitEnded {
+        wait: record.wait,
+        waited,
+    })
+}
+
+fn bpf_sample(bytes: &[u8]) -> Option<(SampleRecord, RawSample)> {
     let (sample, frames) = SampleRecord::read_from_prefix(bytes).ok()?;
     let mut fields = Fields(frames);
     let mut take = |count: u16| -> Option<Vec<RuntimeAddr>> {
@@ -327,7 +359,7 @@ fn bpf_sample(bytes: &[u8]) -> Option<Event> {
         kernel,
         user,
     };
-    Some(Event::Sample(raw))
+    Some((sample, raw))
 }
 
 fn copied_stack(fields: &mut Fields, words: u16) -> Option<CopiedStack> {

@@ -1,6 +1,6 @@
 //! What the kernel reports while recording, decoded but not yet interpreted.
 
-use crate::profile::{RuntimeAddr, StackEnd, Why};
+use crate::profile::{Cause, RuntimeAddr, StackEnd, Why};
 use crate::target::mappings::Region;
 use crate::unwind::Registers;
 
@@ -45,7 +45,36 @@ pub enum Event {
         tid: u32,
         cpu_ns: u64,
         gone: bool,
+        /// The place of its book; 0 where it has none.
+        book: u32,
     },
+    /// A thread left its CPU with this stack, which stands for `scale` such waits.
+    WaitBegan {
+        wait: u64,
+        scale: u32,
+        stack: RawSample,
+    },
+    /// It is on a CPU again.
+    WaitEnded {
+        wait: u64,
+        waited: Waited,
+    },
+    /// A thread with this stack has ended the wait.
+    Woken {
+        wait: u64,
+        waker: RawSample,
+    },
+    /// A thread was stopped by its cgroup's quota.
+    Throttled,
+}
+
+/// What a wait consisted of, in this order; nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waited {
+    pub cause: Cause,
+    pub blocked_ns: u64,
+    pub runnable_ns: u64,
+    pub throttled_ns: u64,
 }
 
 /// A tick before any meaning.

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod bpf;
+mod causes;
 mod decode;
 mod event;
 mod perf;
@@ -16,9 +17,10 @@ use std::os::fd::BorrowedFd;
 use thiserror::Error;
 
 pub use bpf::{BpfSampler, load_filter};
-pub use event::{CopiedStack, Event, RawSample, Timed, UserStack, WalkedStack};
+pub use event::{CopiedStack, Event, RawSample, Timed, UserStack, Waited, WalkedStack};
 pub use perf::{PerfSampler, can_open};
 
+use crate::sys::books::BookMaps;
 use crate::sys::bpf::RunStatistics;
 use crate::sys::perf::{StackSource, Trigger};
 use crate::sys::unwind_maps::UnwindMaps;
@@ -63,6 +65,10 @@ pub struct SamplingPlan {
     pub pid_namespace_inum: u32,
     /// May lock large rings into memory.
     pub large_rings: bool,
+    /// Also record what threads wait for; by the bpf sampler only.
+    pub waits: bool,
+    /// Length of a period of the target's CPU quota, nanoseconds.
+    pub quota_period_ns: u64,
 }
 
 /// Samples that never arrived.
@@ -105,10 +111,44 @@ pub trait Sampler {
         None
     }
 
+    /// The books of the target's threads, where they are kept; handed out once.
+    fn take_books(&mut self) -> Option<BookMaps> {
+        None
+    }
+
+    /// What recording waits took, so far, where they are recorded.
+    fn wait_figures(&self) -> Option<WaitFigures> {
+        None
+    }
+
     /// What walking by tables took, so far.
     fn walk_figures(&self) -> Option<WalkFigures> {
         None
     }
+}
+
+/// What recording waits took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WaitFigures {
+    pub wait_stacks: u64,
+    pub waker_stacks: u64,
+    /// Records that found no room.
+    pub lost: u64,
+    /// Threads for which there was no book.
+    pub without_book: u64,
+    pub throttle_source: ThrottleSource,
+}
+
+/// What tells a thread that its cgroup's quota has stopped from one that waits for a CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ThrottleSource {
+    /// This kernel says neither: both count as runnable.
+    #[default]
+    Nothing,
+    /// The thread itself (6.18).
+    Task,
+    /// Its cgroup's run queue.
+    Queue,
 }
 
 /// What walking in the kernel took.

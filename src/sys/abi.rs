@@ -13,6 +13,10 @@ pub const MAX_USER_FRAMES: usize = 512;
 pub const RECORD_SAMPLE: u32 = 1;
 pub const RECORD_EXIT: u32 = 2;
 pub const RECORD_FREE: u32 = 3;
+pub const RECORD_WAIT_STACK: u32 = 4;
+pub const RECORD_WAIT: u32 = 5;
+pub const RECORD_WAKER: u32 = 6;
+pub const RECORD_THROTTLED: u32 = 7;
 
 /// `enum target_mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +53,8 @@ pub struct SampleRecord {
     pub copied_words: u16,
     /// [`AddressSpace::id`] of what it was walked by; 0 where there was none.
     pub space: u32,
-    pub pad: u32,
+    /// [`RECORD_WAIT_STACK`]: how many waits this one stands for.
+    pub scale: u32,
 }
 
 /// Registers before a copied stack, by DWARF number.
@@ -63,6 +68,85 @@ pub const COPY_PAGE_WORDS: u16 = 4096 / 8;
 pub struct ExitRecord {
     pub head: RecordHead,
     pub cpu_ns: u64,
+    /// One more than its place among the books; 0 where it has none.
+    pub book: u32,
+    pub pad: u32,
+}
+
+/// `CAUSES`: how many causes of waits there are.
+pub const CAUSES: usize = 10;
+/// `CAUSE_BY_FD`: the file decides.
+pub const CAUSE_BY_FD: u8 = 255;
+/// `SYSCALLS`: system calls with a cause of their own are numbered below.
+pub const SYSCALLS: usize = 512;
+
+/// `struct wait_record`: a wait whose stack was sent has ended.
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct WaitRecord {
+    pub head: RecordHead,
+    pub wait: u64,
+    pub blocked_ns: u64,
+    pub runnable_ns: u64,
+    pub throttled_ns: u64,
+    pub cause: u32,
+    pub scale: u32,
+}
+
+/// `enum throttle_source`.
+pub const THROTTLE_BY_TASK: u32 = 1;
+pub const THROTTLE_BY_QUEUE: u32 = 2;
+
+/// `enum thread_state`.
+pub const STATE_ON_CPU: u32 = 1;
+pub const STATE_RUNNABLE: u32 = 2;
+pub const STATE_BLOCKED: u32 = 3;
+pub const STATE_ENDED: u32 = 4;
+
+/// `SITES`: places of waits that a thread remembers.
+pub const SITES: usize = 8;
+/// `MAX_BOOKS`: threads that can have a book at a time.
+pub const MAX_BOOKS: u32 = 16_384;
+
+/// `struct wait_site`.
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct WaitSite {
+    pub tag: u32,
+    pub expected_ns: u32,
+    pub cause: u8,
+    pub fresh: u8,
+    pub pad: u16,
+}
+
+/// `struct thread_book`: a thread's time, in which state.
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ThreadBook {
+    /// Odd while it is being changed.
+    pub version: u32,
+    pub pid: u32,
+    pub tid: u32,
+    pub state: u32,
+    pub since_ns: u64,
+    pub woken_ns: u64,
+    pub queue: u64,
+    pub throttle_clock_ns: u64,
+    pub waits: u32,
+    pub scale: u32,
+    pub cause: u8,
+    pub site: u8,
+    pub from_before: u8,
+    pub pad: u8,
+    pub runnable_count: u32,
+    pub began_ns: u64,
+    pub on_cpu_ns: u64,
+    pub runnable_ns: u64,
+    pub throttled_ns: u64,
+    pub from_before_ns: u64,
+    pub blocked_ns: [u64; CAUSES],
+    pub blocked_count: [u32; CAUSES],
+    pub sites: [WaitSite; SITES],
 }
 
 /// `struct counters`, of one CPU.
@@ -78,6 +162,10 @@ pub struct Counters {
     pub cache_hits: u64,
     pub cache_misses: u64,
     pub copies: u64,
+    pub wait_stacks: u64,
+    pub waker_stacks: u64,
+    pub waits_lost: u64,
+    pub without_book: u64,
 }
 
 /// `enum stack_end`: the binary's table found no room.
@@ -144,8 +232,12 @@ const _: () = assert!(size_of::<RecordHead>() == 24);
 const _: () = assert!(size_of::<SampleRecord>() == 48 && offset_of!(SampleRecord, end) == 36);
 const _: () = assert!(offset_of!(SampleRecord, bridged) == 37);
 const _: () = assert!(offset_of!(SampleRecord, copied_words) == 38);
-const _: () = assert!(size_of::<ExitRecord>() == 32);
-const _: () = assert!(size_of::<Counters>() == 72);
+const _: () = assert!(size_of::<ExitRecord>() == 40);
+const _: () = assert!(size_of::<Counters>() == 104);
+const _: () = assert!(size_of::<WaitRecord>() == 64 && size_of::<WaitSite>() == 12);
+const _: () = assert!(size_of::<ThreadBook>() == 320);
+const _: () = assert!(offset_of!(ThreadBook, began_ns) == 64);
+const _: () = assert!(offset_of!(ThreadBook, blocked_ns) == 104);
 const _: () = assert!(size_of::<UnwindPage>() == 8 && size_of::<UnwindTableEntry>() == 20);
 const _: () = assert!(size_of::<UnwindSpan>() == 32 && offset_of!(UnwindSpan, table) == 24);
 const _: () = assert!(size_of::<AddressSpace>() == 12);

@@ -5,6 +5,7 @@
 //! attaching is not profiled.
 
 use std::cell::RefCell;
+use std::io::Read;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::rc::Rc;
@@ -12,13 +13,14 @@ use std::sync::Mutex;
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{
-    ErrorKind, Link, MapCore, MapFlags, OpenObject, PrintLevel, RingBuffer, RingBufferBuilder,
+    ErrorKind, Iter, Link, MapCore, MapFlags, OpenObject, PrintLevel, RingBuffer, RingBufferBuilder,
 };
 use zerocopy::FromBytes;
 
-use super::abi::{Counters, TargetMode};
+use super::abi::{Counters, MAX_BOOKS, SYSCALLS, TargetMode};
+use super::books::BookMaps;
 use super::perf::Event;
-use super::skel::{SampleSkel, SampleSkelBuilder};
+use super::skel::{OpenSampleSkel, SampleSkel, SampleSkelBuilder};
 use super::unwind_maps::{self, UnwindMaps};
 
 /// Whether a program at a tick in kernel code can get at the user's registers (`bpf_task_pt_regs`, kernel 5.15); `None`
@@ -51,6 +53,9 @@ pub struct BpfConfig {
     pub ring_bytes: u32,
     /// Walk user stacks by tables, which may take this much memory; 0: by frame pointers.
     pub table_bytes: u64,
+    /// Keep books of what threads do off the CPU: the cause that each system call waits for, by its number. `None`: none
+    /// are kept.
+    pub waits: Option<Box<[u8; SYSCALLS]>>,
 }
 
 /// Records received and not yet read: for each its length as four bytes, then its bytes.
@@ -89,12 +94,18 @@ impl BpfPrograms {
         let storage: &'static mut MaybeUninit<OpenObject> =
             Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = SampleSkelBuilder::default().open(storage)?;
+        let cpus = libbpf_rs::num_possible_cpus()? as u32;
         if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
             rodata.target_mode = config.target as u32;
             rodata.pid_namespace_inum = config.pid_namespace_inum;
             rodata.kernel_stacks = config.kernel_stacks;
             rodata.wakeup_bytes = config.ring_bytes / 8;
             rodata.by_tables = config.table_bytes > 0;
+            rodata.keeps_books = config.waits.is_some();
+            rodata.cpus = cpus;
+            if let Some(causes) = &config.waits {
+                rodata.cause_of_syscall = **causes;
+            }
             let name = config
                 .target_name
                 .bytes()
@@ -106,8 +117,13 @@ impl BpfPrograms {
                 .for_each(|(to, from)| *to = from as i8);
         }
         open.maps.records.set_max_entries(config.ring_bytes)?;
-        let cpus = libbpf_rs::num_possible_cpus()? as u32;
-        open.maps.walkers.set_max_entries(cpus)?;
+        // Ticks have walkers of their own, because they interrupt what the scheduler does.
+        let walkers = cpus * if config.waits.is_some() { 2 } else { 1 };
+        open.maps.walkers.set_max_entries(walkers)?;
+        match config.waits {
+            Some(_) => open.maps.books.set_max_entries(MAX_BOOKS)?,
+            None => leave_out_waits(&mut open)?,
+        }
         let chunks = unwind_maps::chunks_within(config.table_bytes);
         open.maps.heap.set_max_entries(chunks.max(1))?;
         if config.table_bytes == 0 {
@@ -137,6 +153,31 @@ impl BpfPrograms {
     pub fn unwind_maps(&self) -> libbpf_rs::Result<UnwindMaps> {
         let maps = &self.skel.maps;
         UnwindMaps::open(&maps.heap, &maps.tables, &maps.address_spaces)
+    }
+
+    /// Where the books are kept, if they are.
+    pub fn book_maps(&self) -> libbpf_rs::Result<BookMaps> {
+        BookMaps::open(&self.skel.maps.books, &self.skel.maps.free_books)
+    }
+
+    /// Attaches the programs that keep books, and opens one for every thread that is there.
+    pub fn attach_waits(&mut self) -> libbpf_rs::Result<()> {
+        let progs = &self.skel.progs;
+        self.links.push(progs.on_new_thread.attach()?);
+        self.links.push(progs.on_switch.attach()?);
+        self.links.push(progs.on_waking.attach()?);
+        let over_tasks = progs.open_books.attach()?;
+        let mut output = Vec::new();
+        Iter::new(&over_tasks)?
+            .read_to_end(&mut output)
+            .map_err(libbpf_rs::Error::from)?;
+        Ok(())
+    }
+
+    /// `enum throttle_source`: what tells throttled from runnable on this kernel; known once books are open.
+    pub fn throttle_source(&self) -> u32 {
+        let bss = self.skel.maps.bss_data.as_deref();
+        bss.map_or(0, |bss| bss.throttle_source)
     }
 
     /// Makes a process part of the target.
@@ -226,6 +267,10 @@ impl BpfPrograms {
                 cache_hits: sum.cache_hits + one.cache_hits,
                 cache_misses: sum.cache_misses + one.cache_misses,
                 copies: sum.copies + one.copies,
+                wait_stacks: sum.wait_stacks + one.wait_stacks,
+                waker_stacks: sum.waker_stacks + one.waker_stacks,
+                waits_lost: sum.waits_lost + one.waits_lost,
+                without_book: sum.without_book + one.without_book,
             }))
     }
 
@@ -240,6 +285,9 @@ impl BpfPrograms {
             progs.on_exec.as_fd(),
             progs.on_exit.as_fd(),
             progs.on_free.as_fd(),
+            progs.on_new_thread.as_fd(),
+            progs.on_switch.as_fd(),
+            progs.on_waking.as_fd(),
         ]
         .into_iter()
         .filter_map(|fd| libbpf_rs::Program::id_from_fd(fd).ok())
@@ -252,6 +300,17 @@ impl BpfPrograms {
             });
         Some(sum)
     }
+}
+
+/// Kernels before 5.11 have no storage that goes with a thread, and where no books are kept they cost nothing.
+fn leave_out_waits(open: &mut OpenSampleSkel<'_>) -> libbpf_rs::Result<()> {
+    open.maps.book_of.set_autocreate(false)?;
+    open.maps.free_books.set_autocreate(false)?;
+    open.progs.on_switch.set_autoload(false);
+    open.progs.on_waking.set_autoload(false);
+    open.progs.on_new_thread.set_autoload(false);
+    open.progs.open_books.set_autoload(false);
+    Ok(())
 }
 
 /// What libbpf and the verifier have said since the last call: the detail behind a failed load.

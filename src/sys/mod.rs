@@ -4,6 +4,7 @@
 //! record means) lives in the rooms that call these.
 
 pub mod abi;
+pub mod books;
 pub mod bpf;
 pub mod channel;
 pub mod child;

@@ -29,15 +29,15 @@ pub fn chunks_within(bytes: u64) -> u32 {
     (bytes / CHUNK_BYTES as u64).min(MAX_CHUNKS) as u32
 }
 
-/// The values of an array map, mapped into our memory. We write, BPF programs read; unmapped when dropped.
+/// The values of an array map, mapped into our memory, which BPF programs read and write; unmapped when dropped.
 #[derive(Debug)]
-struct SharedValues {
+pub(super) struct SharedValues {
     base: NonNull<u8>,
     bytes: usize,
 }
 
 impl SharedValues {
-    fn map(fd: BorrowedFd, bytes: usize) -> libbpf_rs::Result<SharedValues> {
+    pub(super) fn map(fd: BorrowedFd, bytes: usize) -> libbpf_rs::Result<SharedValues> {
         let bytes = bytes.next_multiple_of(page_bytes());
         let length = NonZeroUsize::new(bytes).expect("no map is empty");
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
@@ -50,12 +50,22 @@ impl SharedValues {
         })
     }
 
-    fn write(&mut self, offset: usize, bytes: &[u8]) {
+    /// Copies bytes out; what a BPF program writes meanwhile may be in part there.
+    pub(super) fn read(&self, offset: usize, bytes: &mut [u8]) {
+        let end = offset.checked_add(bytes.len());
+        assert!(end.is_some_and(|end| end <= self.bytes), "within the map");
+        // SAFETY: `offset` lies within the mapping (asserted above).
+        let from = unsafe { self.base.as_ptr().add(offset) };
+        // SAFETY: so do all bytes from there, which are plain numbers; `bytes` is ours.
+        unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), bytes.len()) };
+    }
+
+    pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) {
         let end = offset.checked_add(bytes.len());
         assert!(end.is_some_and(|end| end <= self.bytes), "within the map");
         // SAFETY: `offset` lies within the mapping (asserted above).
         let to = unsafe { self.base.as_ptr().add(offset) };
-        // SAFETY: so do all bytes from there; no reference into the mapping exists, and BPF programs only read.
+        // SAFETY: so do all bytes from there; no reference into the mapping exists.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
     }
 }

@@ -1,7 +1,7 @@
 //! The shares perfprof reports are the shares the programs had: programs that account for their own CPU time per
 //! function are the judge, within the tolerance that the number of samples allows.
 
-use crate::support::folded::assert_share;
+use crate::support::folded::{assert_share, tolerance};
 use crate::support::proc::stolen_seconds;
 use crate::support::workload::truth_sum;
 use crate::support::{Need, Record, Workload, build, missing};
@@ -47,12 +47,17 @@ fn check_split(source: &str, args: &[&str], how: &[&str]) {
     let cpu_time = finished.coverage("cpu_time");
     assert_share("hot_seventy", seventy, all, share, cpu_time);
 
-    // What stands in neither function is the loop around them, which the program accounts for, too.
+    // What stands in neither function is the loop around them, which reads clocks, and the program accounts for that, too:
+    // on a busy machine it is more. The two per cent are for what it cannot see of itself, its beginning and its main thread.
     let around = 1.0 - all as f64 / folded.total() as f64;
+    let whole = truth_sum(&truth, "total");
+    let truth_around = 1.0 - (truth_seventy + truth_thirty) as f64 / whole as f64;
+    let within = truth_around + tolerance(truth_around, folded.total()) + 0.02;
     assert!(
-        around < 0.02,
-        "{:.1} % of samples are in neither function",
-        around * 100.0
+        around < within,
+        "{:.1} % of samples are in neither function, at most {:.1} % should be",
+        around * 100.0,
+        within * 100.0
     );
 }
 

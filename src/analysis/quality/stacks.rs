@@ -76,6 +76,7 @@ fn remedy(module: &str, reason: &str) -> String {
             "exiting threads and 32-bit code have no registers to start from; on kernels before 5.15 `--sampler perf` has them for ticks in kernel code".to_owned()
         }
         Some(Why::NotStated) => "record with perfprof".to_owned(),
+        Some(Why::NotTaken) => "record for longer".to_owned(),
         Some(Why::UnreadableStack | Why::BadFrame | Why::UnsupportedRule) | None => {
             format!("try another `--unwind` method on `{module}`")
         }

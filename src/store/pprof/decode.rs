@@ -4,9 +4,11 @@ use std::collections::HashMap;
 
 use super::foreign::{self, Columns, LabelKey};
 use super::tables::{MAX_ROWS, Parts, Place, Row, Tables, limit};
-use super::{DecodeError, comment, proto};
+use super::wait_rows::{RowKind, split, value_in, waited};
+use super::{DecodeError, column, comment, proto};
 use crate::profile::{
-    Accounting, Profile, Recording, Sample, StackEnd, StackIx, Thread, ThreadIx, Why,
+    Accounting, Cause, Profile, QuotaTicks, Recording, Sample, StackEnd, StackIx, Thread, ThreadIx,
+    WaitFacts, WaitSample, Waits, Waker, Why,
 };
 
 /// The profile in `bytes`, an unpacked pprof message of perfprof or of another tool; `file` names it in the profile.
@@ -19,11 +21,16 @@ pub fn decode(bytes: &[u8], file: &str) -> Result<Profile, DecodeError> {
     match recording {
         Some(recording) => {
             let accounting = read_accounting(&parts)?;
-            Ok(reader.read()?.builder.build(recording, accounting))
+            let facts: Option<WaitFacts> = parts.json(comment::WAITS)?;
+            let (mut tables, waits) = reader.read()?;
+            if let Some(facts) = facts {
+                tables.builder.waits(Waits { facts, ..waits });
+            }
+            Ok(tables.builder.build(recording, accounting))
         }
         None => {
             let service = reader.default_process.clone();
-            let builder = reader.read()?.builder;
+            let builder = reader.read()?.0.builder;
             let recording = foreign::recording(&parts, &columns, service, file);
             let mut profile = builder.build(recording, Accounting::default());
             crate::store::count_contents(&mut profile);
@@ -70,6 +77,8 @@ struct SampleReader<'p, 'a> {
     last_stack: Option<(Vec<u64>, StackIx, Option<StackEnd>)>,
     count: u64,
     cpu_ns: u64,
+    waits: Waits,
+    wait_ns: u64,
 }
 
 impl<'p, 'a> SampleReader<'p, 'a> {
@@ -97,6 +106,8 @@ impl<'p, 'a> SampleReader<'p, 'a> {
             last_stack: None,
             count: 0,
             cpu_ns: 0,
+            waits: Waits::default(),
+            wait_ns: 0,
         };
         reader.preset_threads()?;
         Ok(reader)
@@ -116,22 +127,90 @@ impl<'p, 'a> SampleReader<'p, 'a> {
         Ok(())
     }
 
-    fn read(mut self) -> Result<Tables<'p, 'a>, DecodeError> {
+    fn read(mut self) -> Result<(Tables<'p, 'a>, Waits), DecodeError> {
         let parts = self.parts;
         for (i, bytes) in parts.samples.iter().enumerate() {
             let row = parts.row("sample", i, bytes);
             let message: proto::Sample = row.decode(bytes)?;
             self.sample(row, &message)?;
         }
-        Ok(self.tables)
+        Ok((self.tables, self.waits))
     }
 
     fn sample(&mut self, row: Row, message: &proto::Sample) -> Result<(), DecodeError> {
-        let (count, cpu_ns) = self.columns.weight(row, &message.value)?;
-        if !self.own && count == 0 && cpu_ns == 0 {
-            return Ok(());
+        let kind = match self.own && message.value.len() >= column::ALL {
+            true => RowKind::of(self.parts, row, message)?,
+            false => RowKind::Ticks,
+        };
+        match kind {
+            RowKind::Ticks => self.ticks(row, message),
+            RowKind::Waker { cause, waits } => self.waker(row, message, cause, waits),
+            RowKind::Waits { cause, stacks } => {
+                let (count, wait_ns) = waited(row, message)?;
+                self.add_up_waits(row, wait_ns)?;
+                let (slice, thread, stack, end) = self.place(row, message)?;
+                self.waits.samples.push(WaitSample {
+                    slice,
+                    thread,
+                    stack,
+                    end,
+                    cause,
+                    stacks,
+                    count,
+                    wait_ns,
+                });
+                Ok(())
+            }
+            RowKind::Quota { ticks } => {
+                let cpu_ns = value_in(row, message, column::QUOTA)?;
+                self.add_up_waits(row, cpu_ns)?;
+                let (_, thread, stack, end) = self.place(row, message)?;
+                self.waits.quota.push(QuotaTicks {
+                    thread,
+                    stack,
+                    end,
+                    count: ticks,
+                    cpu_ns,
+                });
+                Ok(())
+            }
         }
-        self.add_up(row, count, cpu_ns)?;
+    }
+
+    fn waker(
+        &mut self,
+        row: Row,
+        message: &proto::Sample,
+        cause: Cause,
+        count: u64,
+    ) -> Result<(), DecodeError> {
+        let wait_ns = value_in(row, message, column::WOKEN)?;
+        self.add_up_waits(row, wait_ns)?;
+        let (labels, _, end) = self.labels(row, message)?;
+        let thread = self.thread(row, labels)?;
+        let places = &self.tables.places;
+        let (waker, woken) = split(row, &message.location_id, |id| places.get(&id).copied())?;
+        let stack = self.tables.builder.stack(waker);
+        let waiter = self.tables.builder.stack(woken);
+        limit("stacks", self.tables.builder.stack_nodes(), MAX_ROWS)?;
+        self.waits.wakers.push(Waker {
+            waiter,
+            cause,
+            thread,
+            stack,
+            end: end.unwrap_or(StackEnd::Truncated(Why::NotStated)),
+            count,
+            wait_ns,
+        });
+        Ok(())
+    }
+
+    /// Slice, thread, stack and its end.
+    fn place(
+        &mut self,
+        row: Row,
+        message: &proto::Sample,
+    ) -> Result<(u32, ThreadIx, StackIx, StackEnd), DecodeError> {
         let (labels, slice, stated_end) = self.labels(row, message)?;
         let thread = self.thread(row, labels)?;
         let (stack, shown_end) = self.stack(row, &message.location_id)?;
@@ -141,15 +220,34 @@ impl<'p, 'a> SampleReader<'p, 'a> {
             }
             (stated, shown) => stated.or(shown),
         };
+        let end = end.unwrap_or(StackEnd::Truncated(Why::NotStated));
+        Ok((slice, thread, stack, end))
+    }
+
+    fn ticks(&mut self, row: Row, message: &proto::Sample) -> Result<(), DecodeError> {
+        let (count, cpu_ns) = self.columns.weight(row, &message.value)?;
+        if !self.own && count == 0 && cpu_ns == 0 {
+            return Ok(());
+        }
+        self.add_up(row, count, cpu_ns)?;
+        let (slice, thread, stack, end) = self.place(row, message)?;
         self.tables.builder.sample(Sample {
             slice,
             thread,
             stack,
-            end: end.unwrap_or(StackEnd::Truncated(Why::NotStated)),
+            end,
             count,
             cpu_ns,
         });
         Ok(())
+    }
+
+    fn add_up_waits(&mut self, row: Row, ns: u64) -> Result<(), DecodeError> {
+        self.wait_ns = self.wait_ns.saturating_add(ns);
+        match self.wait_ns > i64::MAX as u64 {
+            true => Err(row.value("all waits together exceed 2⁶³ ns")),
+            false => Ok(()),
+        }
     }
 
     /// Keeps the totals within what pprof can hold, so that no later sum overflows.
@@ -228,6 +326,7 @@ impl<'p, 'a> SampleReader<'p, 'a> {
                 Some(Place::Frame(ix)) => frames.push(*ix),
                 Some(Place::Reason(reason)) if i == 0 => end = Some(*reason),
                 Some(Place::Reason(_)) => return Err(row.value("a reason frame below the root")),
+                Some(Place::WokenBy) => return Err(row.value("a waker's mark among other frames")),
             }
         }
         let stack = self.tables.builder.stack(frames);

@@ -8,9 +8,12 @@ use flate2::write::GzEncoder;
 use prost::Message;
 
 use super::proto;
-use super::{REASON_MARK, UNMAPPED_KERNEL, UNRESOLVED_MARK, comment, kind_by_path, label};
+use super::{
+    REASON_MARK, UNMAPPED_KERNEL, UNRESOLVED_MARK, WOKEN_BY, column, comment, kind_by_path, label,
+};
 use crate::profile::{
-    Frame, FrameKind, FunctionIx, MappingKind, Profile, Sample, StackEnd, Unresolved,
+    Frame, FrameKind, FunctionIx, MappingKind, Profile, Sample, StackEnd, StackIx, ThreadIx,
+    Unresolved, WaitSample, Waits,
 };
 
 /// `profile` as gzip'd pprof.
@@ -59,6 +62,9 @@ struct Encoder<'a> {
     /// Functions by what their frames say of them; most have one entry.
     function_ids: HashMap<(FunctionIx, Option<Unresolved>), u64>,
     reason_ids: BTreeMap<StackEnd, u64>,
+    /// The location between a waiting stack and its waker's.
+    woken_by_id: u64,
+    columns: usize,
 }
 
 impl<'a> Encoder<'a> {
@@ -69,6 +75,11 @@ impl<'a> Encoder<'a> {
             out: proto::Profile::default(),
             function_ids: HashMap::new(),
             reason_ids: BTreeMap::new(),
+            woken_by_id: 0,
+            columns: match profile.waits {
+                Some(_) => column::ALL,
+                None => 2,
+            },
         }
     }
 
@@ -79,6 +90,11 @@ impl<'a> Encoder<'a> {
         self.locations();
         self.reason_locations();
         self.samples();
+        if let Some(waits) = &self.profile.waits {
+            self.wait_rows(waits);
+            self.quota_rows(waits);
+            self.waker_rows(waits);
+        }
         self.comments();
         self.out.string_table = self.strings.table;
         self.out
@@ -95,6 +111,15 @@ impl<'a> Encoder<'a> {
         let recording = &self.profile.recording;
         let cpu = self.value_type("cpu", "nanoseconds");
         self.out.sample_type = vec![self.value_type("samples", "count"), cpu];
+        if self.profile.waits.is_some() {
+            let more = [
+                self.value_type("waits", "count"),
+                self.value_type("off_cpu", "nanoseconds"),
+                self.value_type("quota_cpu", "nanoseconds"),
+                self.value_type("woken", "nanoseconds"),
+            ];
+            self.out.sample_type.extend(more);
+        }
         self.out.default_sample_type = cpu.kind;
         self.out.period_type = Some(cpu);
         if recording.frequency_hz > 0.0 {
@@ -205,25 +230,39 @@ impl<'a> Encoder<'a> {
 
     /// One location and one function for each reason that occurs, behind all others.
     fn reason_locations(&mut self) {
-        let ends: HashSet<StackEnd> = self.profile.samples.iter().map(|s| s.end).collect();
+        let mut ends: HashSet<StackEnd> = self.profile.samples.iter().map(|s| s.end).collect();
+        if let Some(waits) = &self.profile.waits {
+            ends.extend(waits.samples.iter().map(|s| s.end));
+            ends.extend(waits.quota.iter().map(|s| s.end));
+        }
         let mut ends: Vec<StackEnd> = ends.into_iter().collect();
         ends.sort_unstable();
         for end in ends {
             let Some(name) = end.shown_reason_frame() else {
                 continue;
             };
-            let function_id = self.push_function(&name, REASON_MARK, "");
-            let id = self.out.location.len() as u64 + 1;
-            self.out.location.push(proto::Location {
-                id,
-                line: vec![proto::Line {
-                    function_id,
-                    line: 0,
-                }],
-                ..proto::Location::default()
-            });
+            let id = self.mark_location(&name);
             self.reason_ids.insert(end, id);
         }
+        let waits = self.profile.waits.as_ref();
+        if waits.is_some_and(|waits| !waits.wakers.is_empty()) {
+            self.woken_by_id = self.mark_location(WOKEN_BY);
+        }
+    }
+
+    /// A location that is no code.
+    fn mark_location(&mut self, name: &str) -> u64 {
+        let function_id = self.push_function(name, REASON_MARK, "");
+        let id = self.out.location.len() as u64 + 1;
+        self.out.location.push(proto::Location {
+            id,
+            line: vec![proto::Line {
+                function_id,
+                line: 0,
+            }],
+            ..proto::Location::default()
+        });
+        id
     }
 
     /// In the order of stacks, so that a reader that interns them as they come numbers them as we do.
@@ -237,29 +276,97 @@ impl<'a> Encoder<'a> {
     }
 
     fn sample(&mut self, sample: &Sample) -> proto::Sample {
-        let frames = self.profile.stacks.leaf_to_root(sample.stack);
-        let reason = self.reason_ids.get(&sample.end).copied();
-        let location_id = frames.map(|ix| u64::from(ix.0) + 1).chain(reason);
-        let location_id = location_id.collect();
-        let thread = self.profile.thread(sample.thread);
+        let mut label = vec![self.number(label::SLICE, sample.slice.into())];
+        label.extend(self.labels(sample.thread, sample.end));
+        let mut value = vec![0; self.columns];
+        value[0] = signed(sample.count);
+        value[1] = signed(sample.cpu_ns);
         proto::Sample {
-            location_id,
-            value: vec![signed(sample.count), signed(sample.cpu_ns)],
-            label: vec![
-                self.number(label::SLICE, sample.slice),
-                self.number(label::PID, thread.pid),
-                self.number(label::TID, thread.tid),
-                self.text(label::THREAD, &thread.name),
-                self.text(label::PROCESS, &thread.process),
-                self.text(label::STACK_END, sample.end.id()),
-            ],
+            location_id: self.location_ids(sample.stack, sample.end),
+            value,
+            label,
         }
     }
 
-    fn number(&mut self, key: &str, num: u32) -> proto::Label {
+    /// Leaf first, the reason frame last.
+    fn location_ids(&self, stack: StackIx, end: StackEnd) -> Vec<u64> {
+        let frames = self.profile.stacks.leaf_to_root(stack);
+        let reason = self.reason_ids.get(&end).copied();
+        frames.map(|ix| u64::from(ix.0) + 1).chain(reason).collect()
+    }
+
+    fn labels(&mut self, thread: ThreadIx, end: StackEnd) -> [proto::Label; 5] {
+        let thread = self.profile.thread(thread);
+        [
+            self.number(label::PID, thread.pid.into()),
+            self.number(label::TID, thread.tid.into()),
+            self.text(label::THREAD, &thread.name),
+            self.text(label::PROCESS, &thread.process),
+            self.text(label::STACK_END, end.id()),
+        ]
+    }
+
+    fn wait_rows(&mut self, waits: &Waits) {
+        let mut samples: Vec<&WaitSample> = waits.samples.iter().collect();
+        samples.sort_unstable_by_key(|s| (s.stack, s.slice, s.thread, s.end, s.cause));
+        for sample in samples {
+            let mut label = vec![
+                self.number(label::SLICE, sample.slice.into()),
+                self.text(label::WAIT, sample.cause.id()),
+                self.number(label::STACKS, sample.stacks),
+            ];
+            label.extend(self.labels(sample.thread, sample.end));
+            let mut value = vec![0; self.columns];
+            value[column::WAITS] = signed(sample.count);
+            value[column::OFF_CPU] = signed(sample.wait_ns);
+            self.out.sample.push(proto::Sample {
+                location_id: self.location_ids(sample.stack, sample.end),
+                value,
+                label,
+            });
+        }
+    }
+
+    fn quota_rows(&mut self, waits: &Waits) {
+        for ticks in &waits.quota {
+            let mut label = vec![self.number(label::TICKS, ticks.count)];
+            label.extend(self.labels(ticks.thread, ticks.end));
+            let mut value = vec![0; self.columns];
+            value[column::QUOTA] = signed(ticks.cpu_ns);
+            self.out.sample.push(proto::Sample {
+                location_id: self.location_ids(ticks.stack, ticks.end),
+                value,
+                label,
+            });
+        }
+    }
+
+    fn waker_rows(&mut self, waits: &Waits) {
+        for waker in &waits.wakers {
+            let mut label = vec![
+                self.text(label::WAIT, waker.cause.id()),
+                self.number(label::WAITS, waker.count),
+            ];
+            label.extend(self.labels(waker.thread, waker.end));
+            let mut value = vec![0; self.columns];
+            value[column::WOKEN] = signed(waker.wait_ns);
+            let woken = self.profile.stacks.leaf_to_root(waker.waiter);
+            let mut location_id: Vec<u64> = woken.map(|ix| u64::from(ix.0) + 1).collect();
+            let waker = self.profile.stacks.root_to_leaf(waker.stack);
+            let above = waker.map(|ix| u64::from(ix.0) + 1);
+            location_id.splice(0..0, above.chain([self.woken_by_id]));
+            self.out.sample.push(proto::Sample {
+                location_id,
+                value,
+                label,
+            });
+        }
+    }
+
+    fn number(&mut self, key: &str, num: u64) -> proto::Label {
         proto::Label {
             key: self.strings.add(key),
-            num: num.into(),
+            num: signed(num),
             ..proto::Label::default()
         }
     }
@@ -287,6 +394,9 @@ impl<'a> Encoder<'a> {
         self.comment(comment::ACCOUNTING, &profile.accounting);
         self.comment(comment::THREADS, &threads);
         self.comment(comment::MAPPING_KINDS, &kinds);
+        if let Some(waits) = &profile.waits {
+            self.comment(comment::WAITS, &waits.facts);
+        }
     }
 
     fn comment(&mut self, key: &str, value: &impl serde::Serialize) {

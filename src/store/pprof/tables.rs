@@ -8,7 +8,8 @@ use prost::Message;
 
 use super::wire::{Fields, Value, offset_in, push_numbers};
 use super::{
-    DecodeError, REASON_MARK, UNMAPPED_KERNEL, UNRESOLVED_MARK, comment, kind_by_path, proto,
+    DecodeError, REASON_MARK, UNMAPPED_KERNEL, UNRESOLVED_MARK, WOKEN_BY, comment, kind_by_path,
+    proto,
 };
 use crate::profile::{
     BuildId, ElfAddr, FileOffset, Frame, FrameIx, FrameKind, Function, FunctionIx, Line, Mapping,
@@ -195,6 +196,8 @@ pub(super) enum Place {
     Frame(FrameIx),
     /// The reason frame of an incomplete stack, which is no frame of ours.
     Reason(StackEnd),
+    /// What stands between a stack and the one that woke it.
+    WokenBy,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -203,7 +206,8 @@ enum NamedFunction {
         ix: FunctionIx,
         unresolved: Option<Unresolved>,
     },
-    Reason(StackEnd),
+    /// No code, but a mark of ours.
+    Mark(Place),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -301,14 +305,13 @@ impl<'p, 'a> Tables<'p, 'a> {
         let message: proto::Function = row.decode(bytes)?;
         let mut name = self.own_text(row, message.name)?;
         let mut linkage_name = self.own_text(row, message.system_name)?;
-        let reason = StackEnd::from_reason_frame(&name);
-        if let (Some(end), true) = (reason, linkage_name == REASON_MARK) {
-            return insert_new(
-                &mut self.functions,
-                row,
-                message.id,
-                NamedFunction::Reason(end),
-            );
+        let mark = match name.as_str() {
+            WOKEN_BY => Some(Place::WokenBy),
+            name => StackEnd::from_reason_frame(name).map(Place::Reason),
+        };
+        if let (Some(mark), true) = (mark, linkage_name == REASON_MARK) {
+            let function = NamedFunction::Mark(mark);
+            return insert_new(&mut self.functions, row, message.id, function);
         }
         let unresolved = unresolved_from_mark(&linkage_name);
         if unresolved.is_some() {
@@ -337,10 +340,10 @@ impl<'p, 'a> Tables<'p, 'a> {
         for line in &message.line {
             match self.functions.get(&line.function_id) {
                 None => return Err(row.reference("function", line.function_id)),
-                Some(NamedFunction::Reason(end)) if message.line.len() == 1 => {
-                    return insert_new(&mut self.places, row, message.id, Place::Reason(*end));
+                Some(NamedFunction::Mark(mark)) if message.line.len() == 1 => {
+                    return insert_new(&mut self.places, row, message.id, *mark);
                 }
-                Some(NamedFunction::Reason(_)) => {
+                Some(NamedFunction::Mark(_)) => {
                     return Err(row.value("a reason frame among other functions"));
                 }
                 Some(NamedFunction::Code {

@@ -1,0 +1,523 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 OR MIT */
+/*
+ * What the target's threads do with the time that they are not on a CPU.
+ *
+ * In: the scheduler's switches and wake-ups. Out: a book for each thread, in which all of its time is added up by state
+ * and cause, read by user space through mmap; and for some waits a record with the stack that waits.
+ *
+ * Time stamps cost some 0.3 µs a switch, a stack ten times as much, so not every wait gets one. How long a wait will be is
+ * not known when it begins, and when it ends its stack can no longer be read. So it is chosen by how long a wait at that
+ * place is expected to be: with probability 1/scale, which is sent along, so that what is seen stands for what is not,
+ * whatever the wait turns out to be (Horvitz and Thompson, 1952). Long waits are chosen always, short ones in proportion to
+ * their length; how short is decided per CPU by the number of stacks it may take.
+ *
+ * A book is written by the CPU that its thread leaves or comes to, interrupts off; only the time of a wake-up by others.
+ */
+#ifndef PERFPROF_SCHED_BPF_H
+#define PERFPROF_SCHED_BPF_H
+
+#include "kernel.h"
+#include "abi.h"
+#include "unwind.bpf.h"
+
+/* Set by user space before loading. */
+const volatile __u8 cause_of_syscall[SYSCALLS] = {};
+/* Walkers beyond those of ticks, which can interrupt us: the CPU's number plus this. */
+const volatile __u32 cpus = 1;
+
+/* Threads -> one more than the place of their book. Entries go with their threads. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u32);
+} book_of SEC(".maps");
+
+/* Books by place. We write, user space reads through mmap. Entries set at load. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct thread_book);
+} books SEC(".maps");
+
+/* Places of books that were closed and read, put here by user space. When empty, new places are used: the lower half for
+ * new threads, CPU by CPU, the upper for those that were there. When these are used up, too, threads have no book and are
+ * counted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, MAX_BOOKS);
+	__uint(value_size, sizeof(__u32));
+} free_books SEC(".maps");
+
+/* Books opened for threads that were there. */
+__u32 books_from_before = 0;
+/* What tells throttled from runnable on this kernel: enum throttle_source. */
+__u32 throttle_source = THROTTLE_UNKNOWN;
+
+/* Stacks that a CPU may take: in a window of time, about a thousand a second. */
+#define WINDOW_NS (16 * 1000 * 1000)
+#define STACKS_PER_WINDOW 16
+/* Waits expected to be as long as this are chosen always; adapted within these bounds. */
+#define SHORTEST_SURE_NS 1000
+#define LONGEST_SURE_NS (4u * 1000 * 1000 * 1000)
+/* What is expected where nothing is known. */
+#define UNKNOWN_WAIT_NS (1000 * 1000)
+/* A stack stands for at most so many waits: one that turns out long must not weigh too much. */
+#define MAX_SCALE 4096
+/* How often a cause that depends on an open file is believed before it is looked up again. */
+#define FRESH_WAITS 255
+
+struct sched_cpu {
+	__u64 window_since_ns;
+	__u32 stacks;
+	__u32 sure_ns;
+	/* Books opened for new threads. */
+	__u32 books;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct sched_cpu);
+} sched_cpus SEC(".maps");
+
+static __always_inline struct thread_book *book_at(__u32 place)
+{
+	__u32 index = place - 1;
+
+	return bpf_map_lookup_elem(&books, &index);
+}
+
+/* One more than the place of a thread's book; 0 where it has none. */
+static __always_inline __u32 place_of(struct task_struct *task)
+{
+	__u32 *place = bpf_task_storage_get(&book_of, task, 0, 0);
+
+	return place ? *place : 0;
+}
+
+static __always_inline void begin_change(struct thread_book *book)
+{
+	book->version++;
+	barrier();
+}
+
+static __always_inline void end_change(struct thread_book *book)
+{
+	barrier();
+	book->version++;
+}
+
+static __always_inline struct counters *cpu_counters(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&counts, &zero);
+}
+
+/* By what the file behind a descriptor is. */
+static __always_inline __u8 cause_of_fd(struct task_struct *task, __u32 fd)
+{
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	struct file **files = BPF_CORE_READ(table, fd), *file = NULL;
+	unsigned short mode;
+
+	if (!table || fd >= BPF_CORE_READ(table, max_fds))
+		return CAUSE_OTHER;
+	if (bpf_core_read(&file, sizeof(file), &files[fd]) || !file)
+		return CAUSE_OTHER;
+	mode = BPF_CORE_READ(file, f_inode, i_mode);
+	switch (mode & 0170000 /* S_IFMT */) {
+	case 0010000: /* S_IFIFO */
+		return CAUSE_PIPE;
+	case 0140000: /* S_IFSOCK */
+		return CAUSE_NETWORK;
+	case 0100000: /* S_IFREG */
+	case 0060000: /* S_IFBLK */
+		return CAUSE_DISK;
+	default:
+		return CAUSE_OTHER;
+	}
+}
+
+/* Why a thread that is not runnable waits, by its state, what it asked the kernel for, and of which file. */
+static __always_inline __u8 cause_of(struct task_struct *task, __u32 state, const struct entry_registers *entry)
+{
+	__u8 cause;
+
+	if (state & TASK_STOPPED_OR_TRACED)
+		return CAUSE_STOPPED;
+	if (!entry->is_64_bit)
+		return CAUSE_OTHER;
+	if (entry->syscall < 0)
+		return CAUSE_PAGE_FAULT;
+	if (BPF_CORE_READ_BITFIELD_PROBED(task, in_iowait))
+		return CAUSE_DISK;
+	if (entry->syscall >= SYSCALLS)
+		return CAUSE_OTHER;
+	cause = cause_of_syscall[entry->syscall & (SYSCALLS - 1)];
+	return cause == CAUSE_BY_FD ? cause_of_fd(task, entry->first) : cause;
+}
+
+/*
+ * The site of a wait among those the thread remembers. Where it waits is told by instruction, stack pointer and first
+ * argument; being preempted is a site of its own, wherever it happens.
+ */
+static __always_inline struct wait_site *site_of(struct thread_book *book, const struct entry_registers *entry,
+						 bool runnable)
+{
+	__u64 hash = runnable ? 1 : (entry->ip ^ entry->sp << 17 ^ (__u64)(__u32)entry->first << 40);
+	__u32 tag, place;
+
+	hash *= 0x9E3779B97F4A7C15ull;
+	tag = (__u32)(hash >> 32) | 1;
+	place = (hash >> 20) & (SITES - 1);
+	struct wait_site *site = &book->sites[place];
+
+	book->site = place;
+	if (site->tag != tag) {
+		site->tag = tag;
+		site->expected_ns = UNKNOWN_WAIT_NS;
+		site->fresh = 0;
+	}
+	return site;
+}
+
+/* How many waits a stack of this one stands for, if it is chosen; else 0. */
+static __always_inline __u32 choose(struct sched_cpu *cpu, __u32 expected_ns, __u64 now)
+{
+	__u32 scale = 1;
+
+	if (cpu->sure_ns < SHORTEST_SURE_NS)
+		cpu->sure_ns = SHORTEST_SURE_NS;
+	if (now - cpu->window_since_ns >= WINDOW_NS) {
+		if (cpu->stacks < STACKS_PER_WINDOW / 2 && cpu->sure_ns > SHORTEST_SURE_NS)
+			cpu->sure_ns /= 2;
+		cpu->window_since_ns = now;
+		cpu->stacks = 0;
+	}
+	if (expected_ns < cpu->sure_ns) {
+		scale = cpu->sure_ns / (expected_ns | 1);
+		if (scale > MAX_SCALE)
+			scale = MAX_SCALE;
+		if (scale > 1 && bpf_get_prandom_u32() % scale != 0)
+			return 0;
+	}
+	if (++cpu->stacks > STACKS_PER_WINDOW) {
+		if (cpu->sure_ns < LONGEST_SURE_NS / 2)
+			cpu->sure_ns *= 2;
+		cpu->stacks = STACKS_PER_WINDOW / 2;
+	}
+	return scale;
+}
+
+/* Walks the running thread's stack into a walker that has its kernel frames; a function of its own, see unwind.bpf.h. */
+__noinline int walk_running(__u32 key, __u32 pid)
+{
+	struct walker *w = bpf_map_lookup_elem(&walkers, &key);
+	struct counters *count = cpu_counters();
+
+	if (!w || !count)
+		return 0;
+	if (take_saved_registers(w))
+		walk_user(w, key, pid, w->sample.kernel_frames & MAX_KERNEL_FRAMES, count);
+	else
+		w->sample.end = END_NO_REGISTERS;
+	return 0;
+}
+
+/* Sends the running thread's stack. */
+static __always_inline bool send_stack(void *ctx, struct ids ids, __u32 kind, __u64 wait, __u32 scale, __u64 now)
+{
+	__u32 cpu = bpf_get_smp_processor_id(), key = cpu + cpus, n = 0;
+	struct walker *w = bpf_map_lookup_elem(&walkers, &key);
+
+	if (!w)
+		return false;
+	clear_sample(w, kind, ids, cpu, now);
+	w->sample.period = wait;
+	w->sample.scale = scale;
+	if (kernel_stacks) {
+		long bytes = bpf_get_stack(ctx, w->frames, MAX_KERNEL_FRAMES * sizeof(__u64), 0);
+
+		n = bytes > 0 ? bytes / sizeof(__u64) : 0;
+	}
+	w->sample.kernel_frames = n & MAX_KERNEL_FRAMES;
+	walk_running(key, ids.pid);
+	return send_sample(w);
+}
+
+static __always_inline __u64 wait_number(__u32 place, const struct thread_book *book)
+{
+	return (__u64)place << 32 | book->waits;
+}
+
+/* A thread leaves its CPU. */
+static __always_inline void leave_cpu(void *ctx, __u32 place, struct thread_book *book, struct task_struct *task,
+				      bool preempted, __u64 now)
+{
+	__u32 state = state_of(task), zero = 0;
+	/* A wake-up that has come in between makes it runnable. */
+	bool runnable = preempted || state == 0 || state == TASK_WAKING;
+	struct ids ids = { .pid = book->pid, .tid = book->tid };
+	struct entry_registers entry;
+	struct sched_cpu *cpu = bpf_map_lookup_elem(&sched_cpus, &zero);
+	struct counters *count = cpu_counters();
+
+	if (!cpu || !count)
+		return;
+	read_entry(task, &entry);
+	struct wait_site *site = site_of(book, &entry, runnable);
+
+	if (!runnable) {
+		if (site->fresh == 0 || (state & TASK_STOPPED_OR_TRACED)) {
+			site->cause = cause_of(task, state, &entry);
+			site->fresh = FRESH_WAITS;
+		}
+		site->fresh--;
+	}
+	begin_change(book);
+	if (book->state == STATE_ON_CPU)
+		book->on_cpu_ns += now - book->since_ns;
+	book->state = state & TASK_DEAD ? STATE_ENDED : runnable ? STATE_RUNNABLE : STATE_BLOCKED;
+	book->since_ns = now;
+	book->cause = site->cause;
+	book->from_before = 0;
+	book->waits++;
+	if (bpf_core_field_exists(task->se.cfs_rq)) {
+		book->queue = (__u64)task->se.cfs_rq;
+		book->throttle_clock_ns = throttle_clock(task->se.cfs_rq);
+	}
+	book->scale = state & TASK_DEAD ? 0 : choose(cpu, site->expected_ns, now);
+	end_change(book);
+
+	if (runnable && is_throttled(task)) {
+		struct record_head head = {
+			.kind = RECORD_THROTTLED,
+			.cpu = bpf_get_smp_processor_id(),
+			.time_ns = now,
+			.pid = ids.pid,
+			.tid = ids.tid,
+		};
+
+		if (bpf_ringbuf_output(&records, &head, sizeof(head), wakeup_flag()))
+			count->waits_lost++;
+	}
+	if (book->scale) {
+		count->wait_stacks++;
+		if (!send_stack(ctx, ids, RECORD_WAIT_STACK, wait_number(place, book), book->scale, now)) {
+			count->waits_lost++;
+			book->scale = 0;
+		}
+	}
+}
+
+/* A thread comes to a CPU: what it did since it left another is known. */
+static __always_inline void take_cpu(__u32 place, struct thread_book *book, struct task_struct *task, __u64 now)
+{
+	__u64 off_ns = now - book->since_ns, blocked_ns = 0, runnable_ns, throttled_ns = 0;
+	struct wait_site *site = &book->sites[book->site & (SITES - 1)];
+	__u32 cause = book->cause < CAUSES ? book->cause : CAUSE_OTHER;
+	struct counters *count = cpu_counters();
+
+	if (!count)
+		return;
+	if (book->state == STATE_BLOCKED)
+		blocked_ns = book->woken_ns >= book->since_ns ? book->woken_ns - book->since_ns : off_ns;
+	if (blocked_ns > off_ns)
+		blocked_ns = off_ns;
+	runnable_ns = off_ns - blocked_ns;
+	if (bpf_core_field_exists(task->se.cfs_rq) && book->queue == (__u64)task->se.cfs_rq) {
+		throttled_ns = throttle_clock(task->se.cfs_rq) - book->throttle_clock_ns;
+		if (throttled_ns > runnable_ns)
+			throttled_ns = runnable_ns;
+		runnable_ns -= throttled_ns;
+	}
+	site->expected_ns += (__s64)((off_ns < LONGEST_SURE_NS ? off_ns : LONGEST_SURE_NS) - site->expected_ns) >> 2;
+
+	begin_change(book);
+	if (book->state != STATE_ON_CPU) {
+		book->runnable_ns += runnable_ns;
+		book->throttled_ns += throttled_ns;
+		book->runnable_count++;
+		if (book->state == STATE_BLOCKED) {
+			/* Verifier: loses the bound of a sum of two offsets; the barrier keeps the first. */
+			asm volatile("" : "+r"(cause));
+			if (cause < CAUSES) {
+				book->blocked_ns[cause] += blocked_ns;
+				book->blocked_count[cause]++;
+			}
+			if (book->from_before)
+				book->from_before_ns += blocked_ns;
+		}
+	}
+	book->state = STATE_ON_CPU;
+	book->since_ns = now;
+	end_change(book);
+
+	if (!book->scale)
+		return;
+	struct wait_record record = {
+		.head = {
+			.kind = RECORD_WAIT,
+			.cpu = bpf_get_smp_processor_id(),
+			.time_ns = now,
+			.pid = book->pid,
+			.tid = book->tid,
+		},
+		.wait = wait_number(place, book),
+		.blocked_ns = blocked_ns,
+		.runnable_ns = runnable_ns,
+		.throttled_ns = throttled_ns,
+		.cause = cause,
+		.scale = book->scale,
+	};
+
+	book->scale = 0;
+	if (bpf_ringbuf_output(&records, &record, sizeof(record), wakeup_flag()))
+		count->waits_lost++;
+}
+
+SEC("tp_btf/sched_switch")
+int BPF_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
+{
+	__u32 out = place_of(prev), in = place_of(next);
+	struct thread_book *book;
+	__u64 now;
+
+	if (out + in == 0)
+		return 0;
+	now = bpf_ktime_get_ns();
+	book = out ? book_at(out) : NULL;
+	if (book)
+		leave_cpu(ctx, out, book, prev, preempt, now);
+	book = in ? book_at(in) : NULL;
+	if (book)
+		take_cpu(in, book, next, now);
+	return 0;
+}
+
+/*
+ * A thread is woken by the running one, or by an interrupt on its CPU. Who ends the wait is asked where the wait's own
+ * stack was taken, and counts where the running thread is of the target and in a system call of the same kind: an
+ * interrupt hits any thread.
+ */
+SEC("tp_btf/sched_waking")
+int BPF_PROG(on_waking, struct task_struct *task)
+{
+	__u32 place = place_of(task);
+	struct thread_book *book = place ? book_at(place) : NULL;
+
+	if (!book)
+		return 0;
+	__u64 now = bpf_ktime_get_ns();
+
+	book->woken_ns = now;
+	if (!book->scale || book->state != STATE_BLOCKED)
+		return 0;
+	if (book->cause != CAUSE_FUTEX && book->cause != CAUSE_PIPE && book->cause != CAUSE_NETWORK)
+		return 0;
+	struct task_struct *waker = bpf_get_current_task_btf();
+	__u32 waker_place = place_of(waker);
+	struct thread_book *its = waker_place ? book_at(waker_place) : NULL;
+	struct entry_registers entry;
+	struct counters *count = cpu_counters();
+
+	if (!its || its == book || !count)
+		return 0;
+	read_entry(waker, &entry);
+	if (cause_of(waker, 0, &entry) != book->cause)
+		return 0;
+	struct ids ids = { .pid = its->pid, .tid = its->tid };
+
+	count->waker_stacks++;
+	if (!send_stack(ctx, ids, RECORD_WAKER, wait_number(place, book), book->scale, now))
+		count->waits_lost++;
+	return 0;
+}
+
+/* A place for the book of a new thread; one that cannot be when there is none. */
+static __always_inline __u32 new_place(void)
+{
+	__u32 zero = 0, place;
+	struct sched_cpu *cpu = bpf_map_lookup_elem(&sched_cpus, &zero);
+
+	if (!cpu)
+		return MAX_BOOKS + 1;
+	if (!bpf_map_pop_elem(&free_books, &place))
+		return place;
+	place = cpu->books * cpus + bpf_get_smp_processor_id() + 1;
+	if (place > MAX_BOOKS / 2)
+		return MAX_BOOKS + 1;
+	cpu->books++;
+	return place;
+}
+
+/* Opens the book of a thread of the target at a place. Not under a run queue's lock: memory is allocated. */
+static __always_inline struct thread_book *open_book(struct task_struct *task, __u32 place, __u32 state)
+{
+	struct counters *count = cpu_counters();
+	struct thread_book *book = book_at(place);
+	struct ids ids = ids_of(task);
+	__u32 *to;
+
+	to = book ? bpf_task_storage_get(&book_of, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE) : NULL;
+	if (!to) {
+		if (count)
+			count->without_book++;
+		return NULL;
+	}
+	book->pid = ids.pid;
+	book->tid = ids.tid;
+	book->began_ns = bpf_ktime_get_ns();
+	book->since_ns = book->began_ns;
+	book->state = state;
+	*to = place;
+	return book;
+}
+
+/* Threads that are there already. User space runs it once all else is attached. */
+SEC("iter/task")
+int open_books(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct entry_registers entry;
+	struct thread_book *book;
+	__u32 state;
+
+	if (bpf_core_field_exists(((struct task_struct *)0)->throttled))
+		throttle_source = THROTTLE_BY_TASK;
+	else if (bpf_core_field_exists(((struct cfs_rq *)0)->throttle_count))
+		throttle_source = THROTTLE_BY_QUEUE;
+	if (!task || (task->flags & PF_KTHREAD) || !task->mm || !is_target(task, ids_of(task).pid) || place_of(task))
+		return 0;
+	book = open_book(task, MAX_BOOKS - books_from_before++, STATE_UNKNOWN);
+	if (!book)
+		return 0;
+	book->from_before = 1;
+	state = task->on_cpu ? STATE_ON_CPU : state_of(task) == 0 ? STATE_RUNNABLE : STATE_BLOCKED;
+	if (state == STATE_BLOCKED) {
+		read_entry(task, &entry);
+		book->cause = cause_of(task, state_of(task), &entry);
+	}
+	/* What the scheduler has entered meanwhile stands. */
+	if (book->state == STATE_UNKNOWN)
+		book->state = state;
+	return 0;
+}
+
+/* A thread of the target begins another, or a process. */
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(on_new_thread, struct task_struct *parent, struct task_struct *child)
+{
+	__u32 from = ids_of(parent).pid;
+
+	if (is_target(child, ids_of(child).pid) || (target_mode == TARGET_PIDS && bpf_map_lookup_elem(&targets, &from)))
+		open_book(child, new_place(), STATE_RUNNABLE);
+	return 0;
+}
+
+#endif
