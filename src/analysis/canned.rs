@@ -1,9 +1,10 @@
 //! Profiles with a known answer, for the tests of this room and of those that show its results.
 
 use crate::profile::{
-    Accounting, BuildId, CgroupCpu, ElfAddr, FileOffset, Frame, FrameIx, FrameKind, Function, Line,
+    Accounting, BuildId, Cause, CgroupCpu, ElfAddr, FileOffset, Frame, FrameIx, FrameKind, Function, Line,
     Mapping, MappingIx, MappingKind, PackageFact, Profile, ProfileBuilder, Recording, Sample,
-    SelfCost, StackEnd, StackIx, Thread, ThreadCpu, ThreadIx, Unresolved, Why,
+    QuotaTicks, SelfCost, StackEnd, StackIx, Thread, ThreadCpu, ThreadIx, ThreadTime, Unresolved,
+    WaitFacts, WaitSample, Waits, Waker, Why,
 };
 
 /// Nanoseconds a tick stands for, at 999 Hz.
@@ -173,6 +174,101 @@ pub(crate) fn named_server(service: &str, [serve_name, walk_name]: [&str; 2]) ->
         1,
     );
     sketch.builder.build(recording(service), accounting())
+}
+
+/// Wall-clock time of each of the two threads of [`waiting_server`].
+pub(crate) const WAITING_WALL_NS: u64 = 10_000_000_000;
+
+/// The server with books and waits: the first thread waits for a lock that the second holds, and is throttled; the second
+/// polls for work.
+pub(crate) fn waiting_server() -> Profile {
+    let mut profile = server();
+    let named = |profile: &Profile, leaf: &str| {
+        let ends_in = |sample: &&Sample| {
+            let frame = profile.stacks.leaf(sample.stack);
+            let lines = frame.map(|ix| &profile.frame(ix).lines);
+            let mut names = lines.into_iter().flatten();
+            names.any(|line| profile.function(line.function).name == leaf)
+        };
+        let sample = profile.samples.iter().find(ends_in).expect("a stack");
+        (sample.thread, sample.stack)
+    };
+    let (first, hash) = named(&profile, "hash_step");
+    let (second, walk) = named(&profile, "walk_tree");
+    let main = profile.stacks.caller(profile.stacks.caller(hash));
+    let serve = profile.stacks.caller(hash);
+    let caller = |stack| profile.stacks.caller(stack);
+    let in_walk = caller(caller(walk));
+    let root = StackEnd::Root;
+    let wait = |thread, stack, cause, wait_ns| WaitSample {
+        slice: 3,
+        thread,
+        stack,
+        end: root,
+        cause,
+        stacks: 10,
+        count: 100,
+        wait_ns,
+    };
+    let mut of_first = ThreadTime {
+        pid: 4242,
+        tid: 4242,
+        name: "tiny-server".into(),
+        wall_ns: WAITING_WALL_NS,
+        on_cpu_ns: 5_000_000_000,
+        runnable_ns: 500_000_000,
+        throttled_ns: 1_500_000_000,
+        switches: 300,
+        ..ThreadTime::default()
+    };
+    of_first.blocked_ns[Cause::Futex as usize] = 3_000_000_000;
+    of_first.blocked_count[Cause::Futex as usize] = 100;
+    let mut of_second = ThreadTime {
+        pid: 4242,
+        tid: 4243,
+        name: "worker-1".into(),
+        wall_ns: WAITING_WALL_NS,
+        on_cpu_ns: 3_320_000_000,
+        runnable_ns: 80_000_000,
+        switches: 200,
+        ..ThreadTime::default()
+    };
+    of_second.blocked_ns[Cause::Poll as usize] = 6_600_000_000;
+    of_second.blocked_count[Cause::Poll as usize] = 200;
+    profile.waits = Some(Waits {
+        facts: WaitFacts {
+            throttled_by: "task".into(),
+            threads: vec![of_first, of_second],
+            stacks_taken: 40,
+            wakers_taken: 10,
+            lost: 0,
+            without_book: 0,
+        },
+        samples: vec![
+            wait(first, serve, Cause::Futex, 3_000_000_000),
+            wait(first, hash, Cause::Runnable, 500_000_000),
+            wait(first, hash, Cause::Throttled, 1_500_000_000),
+            wait(second, main, Cause::Poll, 6_600_000_000),
+            wait(second, walk, Cause::Runnable, 80_000_000),
+        ],
+        wakers: vec![Waker {
+            waiter: serve,
+            cause: Cause::Futex,
+            thread: second,
+            stack: in_walk,
+            end: root,
+            count: 100,
+            wait_ns: 3_000_000_000,
+        }],
+        quota: vec![QuotaTicks {
+            thread: first,
+            stack: hash,
+            end: root,
+            count: 50,
+            cpu_ns: 50 * TICK_NS,
+        }],
+    });
+    profile
 }
 
 fn recording(service: &str) -> Recording {

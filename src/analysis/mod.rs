@@ -4,9 +4,12 @@
 //! text formats. Everything here is a pure function of the profile: the same profile gives the same values.
 #![forbid(unsafe_code)]
 
+pub mod books;
+pub mod bottlenecks;
 #[cfg(test)]
 pub(crate) mod canned;
 pub mod debug_packages;
+mod idle;
 mod names;
 pub mod quality;
 pub mod self_total;
@@ -14,6 +17,7 @@ pub mod split;
 pub mod stats;
 mod tally;
 pub mod unnamed;
+pub mod waits;
 mod weight;
 
 pub use quality::{Coverage, Thresholds, Verdict};
@@ -21,8 +25,10 @@ pub use self_total::{HotPath, HotPaths};
 pub use weight::{Measure, Weight};
 
 use crate::profile::Profile;
+use books::Books;
 use split::{ModuleSplit, ThreadSplit};
 use unnamed::Unnamed;
+use waits::WaitAnalysis;
 
 /// The hottest paths kept: the report shows ten of each, machines get more.
 const HOT_PATHS: usize = 50;
@@ -35,6 +41,9 @@ pub struct Analysis {
     pub threads: Vec<ThreadSplit>,
     pub modules: Vec<ModuleSplit>,
     pub unnamed: Vec<Unnamed>,
+    /// Where the time off the CPU was recorded, too.
+    pub books: Option<Books>,
+    pub waits: Option<WaitAnalysis>,
 }
 
 impl Analysis {
@@ -46,6 +55,8 @@ impl Analysis {
             threads: split::by_thread(profile),
             modules: split::by_module(profile),
             unnamed: unnamed::unnamed(profile),
+            books: Books::of(profile),
+            waits: WaitAnalysis::of(profile),
         }
     }
 }

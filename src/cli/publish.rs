@@ -40,24 +40,12 @@ pub(super) fn publish(
         Some((profile, analysis)) => (profile, analysis),
         None => (profile, &analysis),
     };
-    let mut exports = Vec::new();
-    for format in Format::ALL {
-        let profile = match format {
-            Format::Pprof => profile,
-            Format::Folded | Format::Svg | Format::Speedscope => shown.0,
-        };
-        let bytes = encode(format, profile, outputs.per_thread)?;
-        exports.push(Export {
-            extension: format.extension().into(),
-            bytes,
-        });
-    }
+    let exports = exports(profile, shown, outputs.per_thread)?;
     // The asked-for files first: whatever happens to the artifacts, these are there.
     let mut files = Vec::new();
     for (format, path) in &outputs.files {
-        let wanted = exports.iter().find(|e| e.extension == format.extension());
-        let bytes = wanted.map_or(&[][..], |export| &export.bytes);
-        write_atomic(path, bytes).map_err(words::not_written)?;
+        let bytes = asked_for(*format, shown, &exports, outputs)?;
+        write_atomic(path, &bytes).map_err(words::not_written)?;
         files.push(path.clone());
     }
     let extra = Extra {
@@ -76,6 +64,72 @@ pub(super) fn publish(
     };
     log.block(&terminal::summary(shown.0, shown.1, &files, colour));
     Ok(exit_of(profile, &analysis.coverage.verdict))
+}
+
+/// What goes into `diagnostics/`: every format, and where waits were recorded their twins.
+fn exports(
+    profile: &Profile,
+    (shown, analysis): (&Profile, &Analysis),
+    per_thread: bool,
+) -> Result<Vec<Export>, Failure> {
+    let mut exports = Vec::new();
+    for format in Format::ALL {
+        let profile = match format {
+            Format::Pprof => profile,
+            Format::Folded | Format::Svg | Format::Speedscope => shown,
+        };
+        // A service that only waited has ticks in no picture.
+        if format == Format::Svg && profile.total_count() == 0 {
+            continue;
+        }
+        exports.push(Export {
+            extension: format.extension().into(),
+            bytes: encode(format, profile, per_thread)?,
+        });
+    }
+    let Some(view) = waits_of(shown, analysis) else {
+        return Ok(exports);
+    };
+    for format in [Format::Svg, Format::Folded] {
+        exports.push(Export {
+            extension: format!("off-cpu.{}", format.extension()),
+            bytes: encode_waits(format, &view, per_thread)?,
+        });
+    }
+    Ok(exports)
+}
+
+/// The waits as a profile of their own, where there are any.
+fn waits_of(shown: &Profile, analysis: &Analysis) -> Option<Profile> {
+    let idle = &analysis.waits.as_ref()?.idle;
+    let view = shown.off_cpu_view(|ix| idle.get(ix).copied().unwrap_or(false))?;
+    (view.total_count() > 0).then_some(view)
+}
+
+/// The bytes of a file that was named on the command line.
+fn asked_for(
+    format: Format,
+    (shown, analysis): (&Profile, &Analysis),
+    exports: &[Export],
+    outputs: &Outputs,
+) -> Result<Vec<u8>, Failure> {
+    if outputs.waits_asked && format != Format::Pprof {
+        return match waits_of(shown, analysis) {
+            Some(view) => encode_waits(format, &view, outputs.per_thread),
+            None => Ok(Vec::new()),
+        };
+    }
+    let export = exports.iter().find(|e| e.extension == format.extension());
+    Ok(export.map_or_else(Vec::new, |export| export.bytes.clone()))
+}
+
+fn encode_waits(format: Format, view: &Profile, per_thread: bool) -> Result<Vec<u8>, Failure> {
+    match format {
+        Format::Svg => flamegraph::render_waits(view)
+            .map(String::into_bytes)
+            .map_err(|error| Failure::new(Exit::Failed, error)),
+        _ => encode(format, view, per_thread),
+    }
 }
 
 /// The artifacts could not be written, say because the disk is full: the profile itself must not be lost with them.

@@ -25,6 +25,8 @@ pub enum Role {
     Kernel,
     /// User code that is known by its address only.
     Unresolved,
+    /// What is waited for.
+    Wait,
 }
 
 /// One frame as it is shown.
@@ -135,6 +137,7 @@ impl Profile {
         let function = self.function(line.function);
         let role = match (frame.kind, frame.unresolved) {
             (FrameKind::Kernel, _) => Role::Kernel,
+            (FrameKind::Wait, _) => Role::Wait,
             (FrameKind::User, Some(_)) => Role::Unresolved,
             (FrameKind::User, None) if inlined => Role::Inlined,
             (FrameKind::User, None) => Role::User,

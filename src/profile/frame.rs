@@ -30,6 +30,8 @@ pub struct Line {
 pub enum FrameKind {
     User,
     Kernel,
+    /// Not code, but what the code below waits for; in [`super::Profile::off_cpu_view`] only.
+    Wait,
 }
 
 /// Why a frame has no function name.

@@ -20,6 +20,7 @@ mod display;
 mod end;
 mod frame;
 mod mapping;
+mod off_cpu_view;
 mod package;
 mod recording;
 mod stack;

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use super::coverage::{head, number};
 use super::fit;
 use crate::analysis::{Analysis, HotPath, Measure};
-use crate::profile::{Origin, Profile};
+use crate::profile::Profile;
+
+mod waits;
 
 /// Value of the document's `schema`.
 pub const SCHEMA: &str = "perfprof.bottleneck-report";
@@ -14,7 +16,7 @@ pub const SCHEMA: &str = "perfprof.bottleneck-report";
 pub const SCHEMA_VERSION: u64 = 1;
 
 /// Names of a call chain kept at each end; deep recursion would otherwise fill the file.
-const CHAIN_ENDS: usize = 100;
+pub(super) const CHAIN_ENDS: usize = 100;
 /// Longer names are cut in the middle; the longest of real C++ templates fit.
 const NAME_CHARS: usize = 4096;
 
@@ -34,18 +36,9 @@ pub fn entry(profile: &Profile, analysis: &Analysis) -> Value {
             "by_total": ranked(&analysis.hot.by_total),
         }),
     );
-    let reason = match profile.recording.origin {
-        Origin::Perfprof => "only time on a CPU was recorded",
-        Origin::Foreign { .. } => "another tool recorded it, and does not say what its weights are",
-    };
-    entry.insert(
-        "waits".to_owned(),
-        json!({
-            "measured": false,
-            "reason": reason,
-            "causes": [],
-        }),
-    );
+    entry.insert("bottlenecks".to_owned(), waits::ranked(analysis));
+    entry.insert("time".to_owned(), waits::time(profile, analysis));
+    entry.insert("waits".to_owned(), waits::waits(profile, analysis));
     Value::Object(entry)
 }
 
@@ -54,7 +47,7 @@ fn ranked(paths: &[HotPath]) -> Vec<Value> {
     ranks.map(|(i, path)| hot_path(i + 1, path)).collect()
 }
 
-fn name(name: &str) -> String {
+pub(super) fn name(name: &str) -> String {
     fit::middle(name, NAME_CHARS)
 }
 
@@ -109,7 +102,13 @@ mod tests {
     fn real_entries_conform_to_the_schema() {
         let empty = ProfileBuilder::default().build(Recording::default(), Accounting::default());
         let hostile = canned::named_server("x\"\u{1b}\n", ["a\0b", "</script>"]);
-        for profile in [canned::server(), canned::random(3), empty, hostile] {
+        for profile in [
+            canned::server(),
+            canned::waiting_server(),
+            canned::random(3),
+            empty,
+            hostile,
+        ] {
             validate(SCHEMA_TEXT, &document_of(&profile));
         }
     }

@@ -1,6 +1,6 @@
 //! The flame graph: one interactive SVG file that needs nothing else, drawn by inferno.
 //!
-//! In: a profile. Out: SVG whose widths are ticks. What code a box stands for can be told by its colour (see `hues`),
+//! In: a profile. Out: SVG whose widths are ticks, or time that was waited. What code a box stands for can be told by its colour (see `hues`),
 //! named in a legend; within one hue the shade is a hash of the name, so a function keeps its colour in every graph.
 //! Names are escaped by inferno; what its line format would misread is replaced here first (see `drawable`).
 
@@ -21,8 +21,26 @@ pub enum FlameGraphError {
     Draw(#[from] io::Error),
 }
 
+/// What widths stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Widths {
+    /// Ticks: time on a CPU.
+    Samples,
+    /// Microseconds waited.
+    Waited,
+}
+
 /// `profile` as SVG.
 pub fn render(profile: &Profile) -> Result<String, FlameGraphError> {
+    draw(profile, Widths::Samples)
+}
+
+/// [`Profile::off_cpu_view`] as SVG.
+pub fn render_waits(view: &Profile) -> Result<String, FlameGraphError> {
+    draw(view, Widths::Waited)
+}
+
+fn draw(profile: &Profile, widths: Widths) -> Result<String, FlameGraphError> {
     if profile.total_count() == 0 {
         return Err(FlameGraphError::NoSamples);
     }
@@ -35,19 +53,22 @@ pub fn render(profile: &Profile) -> Result<String, FlameGraphError> {
     }
     let lines = names.lines(stacks);
     let mut palette = names.palette();
-    let mut options = options(profile);
+    let mut options = options(profile, widths);
     options.palette_map = Some(&mut palette);
     let mut svg = Vec::new();
     from_lines(&mut options, lines.iter().map(String::as_str), &mut svg)?;
     Ok(with_legend(&String::from_utf8_lossy(&svg), &names))
 }
 
-fn options<'a>(profile: &Profile) -> Options<'a> {
+fn options<'a>(profile: &Profile, widths: Widths) -> Options<'a> {
     let mut options = Options::default();
-    options.title = title(profile);
-    options.subtitle = Some(subtitle(profile));
+    options.title = title(profile, widths);
+    options.subtitle = Some(subtitle(profile, widths));
     options.deterministic = true;
-    options.count_name = "samples".into();
+    options.count_name = match widths {
+        Widths::Samples => "samples".into(),
+        Widths::Waited => "µs".into(),
+    };
     options.bgcolors = Some(BackgroundColor::Flat(WHITE));
     options.font_type = "monospace".into(); // inferno cuts names by a fixed width per character
     options.text_truncate_direction = TextTruncateDirection::Right;
@@ -56,17 +77,24 @@ fn options<'a>(profile: &Profile) -> Options<'a> {
     options
 }
 
-fn title(profile: &Profile) -> String {
+fn title(profile: &Profile, widths: Widths) -> String {
+    let graph = match widths {
+        Widths::Samples => "Flame graph",
+        Widths::Waited => "Off-CPU flame graph",
+    };
     match profile.recording.service.as_str() {
-        "" => "Flame graph".into(),
-        service => format!("Flame graph of {}", service.replace(char::is_control, "?")),
+        "" => graph.into(),
+        service => format!("{graph} of {}", service.replace(char::is_control, "?")),
     }
 }
 
 /// How many samples of how long, and how far the stacks can be trusted.
-fn subtitle(profile: &Profile) -> String {
+fn subtitle(profile: &Profile, widths: Widths) -> String {
     let total = profile.total_count();
-    let mut facts = vec![format!("{} samples", grouped(total))];
+    let mut facts = vec![match widths {
+        Widths::Samples => format!("{} samples", grouped(total)),
+        Widths::Waited => format!("{:.1} s waited by all threads", total as f64 / 1e6),
+    }];
     if profile.recording.duration_ns > 0 {
         let seconds = profile.recording.duration_ns as f64 / 1e9;
         facts.push(format!("{seconds:.1} s"));
@@ -201,13 +229,14 @@ const ALL_COLOUR: Color = Color {
 };
 
 /// Roles in the order of the legend, and their names there.
-const LEGEND: [(Role, &str); 6] = [
+const LEGEND: [(Role, &str); 7] = [
     (Role::Process, "process"),
     (Role::User, "function"),
     (Role::Inlined, "inlined function"),
     (Role::Kernel, "kernel"),
     (Role::Unresolved, "no symbol"),
     (Role::Truncated, "incomplete stack"),
+    (Role::Wait, "what is waited for"),
 ];
 
 /// Lightest and darkest shade of each role; black text is readable on all of them.
@@ -219,6 +248,7 @@ fn hues(role: Role) -> (Color, Color) {
         Role::Kernel => [[176, 208, 246], [138, 180, 234]],
         Role::Unresolved => [[226, 210, 194], [208, 188, 168]],
         Role::Truncated => [[196, 196, 196], [196, 196, 196]],
+        Role::Wait => [[205, 190, 240], [178, 158, 226]],
     };
     let color = |[r, g, b]: [u8; 3]| Color { r, g, b };
     (color(light), color(dark))

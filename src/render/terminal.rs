@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::escape::visible;
 use super::{fit, units};
+use crate::analysis::books::Books;
 use crate::analysis::quality::Metric;
 use crate::analysis::{Analysis, HotPath, Verdict};
 use crate::profile::Profile;
@@ -48,6 +49,7 @@ pub fn summary(
             .take(TOP)
             .map(|path| hot_path(path, colour)),
     );
+    lines.extend(analysis.books.as_ref().map(time));
     lines.extend(written(files));
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
@@ -81,6 +83,21 @@ fn verdict(profile: &Profile, verdict: &Verdict, colour: Colour) -> Vec<String> 
             lines
         }
     }
+}
+
+/// Where the time of all threads went.
+fn time(books: &Books) -> String {
+    let all = &books.all;
+    let share = |ns: u64| units::percent(ns as f64 / all.wall_ns.max(1) as f64);
+    format!(
+        "time of {} threads: on CPU {}, runnable {}, throttled {}, blocked {}, residual {:+.2} %",
+        units::count(books.threads.len() as u64),
+        share(all.on_cpu_ns),
+        share(all.runnable_ns),
+        share(all.throttled_ns),
+        share(all.blocked_ns),
+        100.0 * all.residual_share()
+    )
 }
 
 fn coverage(analysis: &Analysis) -> String {

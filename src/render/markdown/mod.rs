@@ -9,6 +9,7 @@ mod hot;
 mod overview;
 mod split;
 mod unnamed;
+mod waits;
 
 pub use overview::{OverviewRow, overview};
 
@@ -49,6 +50,7 @@ pub fn section(profile: &Profile, analysis: &Analysis, attachments: &Attachments
         coverage::table(analysis),
         flame_graph(profile, &attachments.links),
         hot::hot_paths(profile, analysis),
+        waits::time_and_waits(profile, analysis),
         split::threads(profile, &analysis.threads),
         split::modules(&analysis.modules),
         unnamed::to_do(&analysis.unnamed),
@@ -122,9 +124,11 @@ fn flame_graph(profile: &Profile, links: &[Link]) -> String {
         return String::new();
     }
     let mut out = "### Flame graph\n".to_owned();
-    if let Some(svg) = links.iter().find(|link| link.extension == "svg") {
-        let service = inline(&profile.recording.service);
-        out.push_str(&format!("\n![Flame graph of {service}]({})\n", svg.path));
+    let service = inline(&profile.recording.service);
+    for (extension, what) in [("svg", "Flame graph"), ("off-cpu.svg", "Off-CPU flame graph")] {
+        if let Some(svg) = links.iter().find(|link| link.extension == extension) {
+            out.push_str(&format!("\n![{what} of {service}]({})\n", svg.path));
+        }
     }
     let files = links
         .iter()
@@ -137,6 +141,8 @@ fn flame_graph(profile: &Profile, links: &[Link]) -> String {
 fn label(extension: &str) -> String {
     match extension {
         "svg" => "SVG, zoom and search in a browser".to_owned(),
+        "off-cpu.svg" => "waits, SVG".to_owned(),
+        "off-cpu.folded" => "waits, folded (µs)".to_owned(),
         "pb.gz" => "pprof".to_owned(),
         "folded" => "folded stacks".to_owned(),
         "speedscope.json" => "speedscope".to_owned(),
