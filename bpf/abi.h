@@ -37,6 +37,7 @@ enum record_kind {
 	RECORD_WAIT = 5,
 	RECORD_WAKER = 6,
 	RECORD_THROTTLED = 7,
+	RECORD_WAITING = 8,
 };
 
 /* Whom a tick must hit to be recorded. */
@@ -87,8 +88,10 @@ struct sample_record {
 
 /*
  * RECORD_WAIT_STACK is a sample_record whose `period` is the number of the wait that begins: the thread has left its CPU
- * with this stack. RECORD_WAKER is another, of the thread that ends the wait of that number. RECORD_THROTTLED is a
- * record_head: the thread was stopped by its cgroup's quota.
+ * with this stack. RECORD_WAKER is another, of the thread that ends the wait of that number. RECORD_WAITING is one of a
+ * thread that waited already when its book was opened: after its kernel frames stand COPY_REGISTERS registers, and user
+ * space reads the stack as long as it waits. RECORD_THROTTLED is a record_head: the thread was stopped by its cgroup's
+ * quota.
  */
 
 /*

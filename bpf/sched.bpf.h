@@ -479,6 +479,54 @@ static __always_inline struct thread_book *open_book(struct task_struct *task, _
 	return book;
 }
 
+/* What is put together of a thread that waits already; by user space's one pass over all threads only. */
+struct waiting_record {
+	struct sample_record sample;
+	__u64 words[MAX_KERNEL_FRAMES + 1 + COPY_REGISTERS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct waiting_record);
+} waiting SEC(".maps");
+
+/* Sends where a thread waits; only its registers, for its memory cannot be read from here. */
+static __always_inline void send_waiting(struct task_struct *task, __u32 place, struct thread_book *book)
+{
+	__u32 zero = 0, n = 0;
+	struct waiting_record *record = bpf_map_lookup_elem(&waiting, &zero);
+	struct pt_regs saved = {};
+
+	if (!record)
+		return;
+	if (bpf_probe_read_kernel(&saved, sizeof(saved), (void *)bpf_task_pt_regs(task)) || saved.cs != USER_CS)
+		return;
+	record->sample = (struct sample_record){
+		.head = {
+			.kind = RECORD_WAITING,
+			.cpu = bpf_get_smp_processor_id(),
+			.time_ns = book->since_ns,
+			.pid = book->pid,
+			.tid = book->tid,
+		},
+		.period = wait_number(place, book),
+		.scale = 1,
+	};
+	if (kernel_stacks) {
+		long bytes = bpf_get_task_stack(task, record->words, MAX_KERNEL_FRAMES * sizeof(__u64), 0);
+
+		n = bytes > 0 ? bytes / sizeof(__u64) : 0;
+	}
+	n &= MAX_KERNEL_FRAMES;
+	record->sample.kernel_frames = n;
+	LIST_REGISTERS(&record->words[n], &saved);
+	n += COPY_REGISTERS;
+	if (!bpf_ringbuf_output(&records, record, sizeof(record->sample) + n * sizeof(__u64), wakeup_flag()))
+		book->scale = 1;
+}
+
 /* Threads that are there already. User space runs it once all else is attached. */
 SEC("iter/task")
 int open_books(struct bpf_iter__task *ctx)
@@ -486,7 +534,7 @@ int open_books(struct bpf_iter__task *ctx)
 	struct task_struct *task = ctx->task;
 	struct entry_registers entry;
 	struct thread_book *book;
-	__u32 state;
+	__u32 state, place;
 
 	if (bpf_core_field_exists(((struct task_struct *)0)->throttled))
 		throttle_source = THROTTLE_BY_TASK;
@@ -494,7 +542,8 @@ int open_books(struct bpf_iter__task *ctx)
 		throttle_source = THROTTLE_BY_QUEUE;
 	if (!task || (task->flags & PF_KTHREAD) || !task->mm || !is_target(task, ids_of(task).pid) || place_of(task))
 		return 0;
-	book = open_book(task, MAX_BOOKS - books_from_before++, STATE_UNKNOWN);
+	place = MAX_BOOKS - books_from_before++;
+	book = open_book(task, place, STATE_UNKNOWN);
 	if (!book)
 		return 0;
 	book->from_before = 1;
@@ -504,8 +553,11 @@ int open_books(struct bpf_iter__task *ctx)
 		book->cause = cause_of(task, state_of(task), &entry);
 	}
 	/* What the scheduler has entered meanwhile stands. */
-	if (book->state == STATE_UNKNOWN)
-		book->state = state;
+	if (book->state != STATE_UNKNOWN)
+		return 0;
+	book->state = state;
+	if (state == STATE_BLOCKED)
+		send_waiting(task, place, book);
 	return 0;
 }
 

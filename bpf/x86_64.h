@@ -43,6 +43,28 @@
 		(w)->leaf[15] = (regs)->r15;     \
 	} while (0)
 
+/* The same as COPY_REGISTERS words, by DWARF number. */
+#define LIST_REGISTERS(to, regs)          \
+	do {                              \
+		(to)[0] = (regs)->rax;    \
+		(to)[1] = (regs)->rdx;    \
+		(to)[2] = (regs)->rcx;    \
+		(to)[3] = (regs)->rbx;    \
+		(to)[4] = (regs)->rsi;    \
+		(to)[5] = (regs)->rdi;    \
+		(to)[6] = (regs)->rbp;    \
+		(to)[7] = (regs)->rsp;    \
+		(to)[8] = (regs)->r8;     \
+		(to)[9] = (regs)->r9;     \
+		(to)[10] = (regs)->r10;   \
+		(to)[11] = (regs)->r11;   \
+		(to)[12] = (regs)->r12;   \
+		(to)[13] = (regs)->r13;   \
+		(to)[14] = (regs)->r14;   \
+		(to)[15] = (regs)->r15;   \
+		(to)[16] = (regs)->rip;   \
+	} while (0)
+
 /* What a thread had in its registers as it entered the kernel. */
 struct entry_registers {
 	__u64 ip;

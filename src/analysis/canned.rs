@@ -196,9 +196,10 @@ pub(crate) fn waiting_server() -> Profile {
     let (first, hash) = named(&profile, "hash_step");
     let (second, walk) = named(&profile, "walk_tree");
     let main = profile.stacks.caller(profile.stacks.caller(hash));
-    let serve = profile.stacks.caller(hash);
+    let (_, copy) = named(&profile, "copy_to_user");
     let caller = |stack| profile.stacks.caller(stack);
     let in_walk = caller(caller(walk));
+    let read_block = caller(caller(copy));
     let root = StackEnd::Root;
     let wait = |thread, stack, cause, wait_ns| WaitSample {
         slice: 3,
@@ -245,14 +246,14 @@ pub(crate) fn waiting_server() -> Profile {
             without_book: 0,
         },
         samples: vec![
-            wait(first, serve, Cause::Futex, 3_000_000_000),
+            wait(first, read_block, Cause::Futex, 3_000_000_000),
             wait(first, hash, Cause::Runnable, 500_000_000),
             wait(first, hash, Cause::Throttled, 1_500_000_000),
             wait(second, main, Cause::Poll, 6_600_000_000),
             wait(second, walk, Cause::Runnable, 80_000_000),
         ],
         wakers: vec![Waker {
-            waiter: serve,
+            waiter: read_block,
             cause: Cause::Futex,
             thread: second,
             stack: in_walk,

@@ -315,8 +315,8 @@ mod tests {
             .iter()
             .find(|path| path.cause == Cause::Futex && !path.idle)
             .expect("a lock");
-        assert_eq!(lock.function, "serve");
-        assert_eq!(lock.wakers[0].chain, ["main", "walk_tree"]);
+        assert_eq!(lock.function, "read_block");
+        assert_eq!(lock.wakers[0].chain, ["main", "serve", "walk_tree"]);
         let idle = analysis
             .causes
             .iter()

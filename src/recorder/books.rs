@@ -51,6 +51,12 @@ impl Books {
         self.maps.give_back(place);
     }
 
+    /// Whether the thread has been in the wait of this number ever since it began.
+    pub fn is_waiting(&self, wait: u64) -> bool {
+        let book = self.maps.read((wait >> 32) as u32);
+        book.is_some_and(|book| book.waits == wait as u32 && book.state == STATE_BLOCKED)
+    }
+
     /// What the wait of this number is for, if it is the one that its thread was in at the end.
     pub fn cause_of(&self, wait: u64) -> Option<Cause> {
         let book = self.after.get(&((wait >> 32) as u32))?;

@@ -63,8 +63,18 @@ impl OffCpu {
 
     pub fn began(&mut self, at_ns: u64, wait: u64, owner: (u32, u32), scale: u32, t: TakenStack) {
         if !self.is_over(at_ns) {
-            self.ledger.began(wait, owner, scale, t, at_ns);
+            self.ledger.began(wait, owner, Some(scale), t, at_ns);
         }
+    }
+
+    /// A thread waits, and did so before the recording.
+    pub fn waits_already(&mut self, at_ns: u64, wait: u64, owner: (u32, u32), t: TakenStack) {
+        self.ledger.began(wait, owner, None, t, at_ns);
+    }
+
+    /// Whether a thread is still in this wait.
+    pub fn is_waiting(&self, wait: u64) -> bool {
+        self.ended_ns.is_none() && self.books.is_waiting(wait)
     }
 
     pub fn wants_waker_of(&self, wait: u64) -> bool {

@@ -8,13 +8,15 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::profile::{StackEnd, StackIx};
-use crate::sampling::{Event, RawSample, Sampler, SamplingError, SamplingPlan, Timed};
+use crate::sampling::{
+    Event, RawSample, Sampler, SamplingError, SamplingPlan, Timed, UserStack,
+};
 use crate::sys::bpf::RunStatistics;
 use crate::sys::perf::Trigger;
 use crate::sys::usage::monotonic_ns;
 use crate::target::binary::Binary;
 use crate::target::jit::GeneratedCode;
-use crate::target::process;
+use crate::target::{memory, process};
 
 use super::accounting::{Accountant, pids_now};
 use super::filter::TargetFilter;
@@ -44,6 +46,9 @@ const OBSERVE_NS: u64 = 100_000_000;
 
 /// How often threads are looked at where their ends are not reported.
 const LOOK_NS: u64 = 500_000_000;
+
+/// What is read of the stack of a thread that waits.
+const MAX_WAITING_STACK_BYTES: usize = 256 << 10;
 
 /// Why a recording ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -421,6 +426,7 @@ impl<'a> RecordingLoop<'a> {
                     off_cpu.began(timed.time_ns, wait, owner, scale, taken);
                 }
             }
+            Event::Waiting { wait, stack } => self.take_waiting(timed.time_ns, wait, stack),
             Event::WaitEnded { wait, waited } => {
                 if let Some(off_cpu) = &mut self.off_cpu {
                     off_cpu.ended(timed.time_ns, wait, waited);
@@ -440,6 +446,30 @@ impl<'a> RecordingLoop<'a> {
                     off_cpu.throttled(timed.time_ns);
                 }
             }
+        }
+    }
+
+    /// A thread that waited already: its stack stands still as long as it waits, and can be read.
+    fn take_waiting(&mut self, time_ns: u64, wait: u64, mut stack: RawSample) {
+        let is_waiting = |off_cpu: &Option<OffCpu>| {
+            let off_cpu = off_cpu.as_ref();
+            off_cpu.is_some_and(|off_cpu| off_cpu.is_waiting(wait))
+        };
+        if !is_waiting(&self.off_cpu) {
+            return;
+        }
+        if let UserStack::Copied(copy) = &mut stack.user {
+            let sp = copy.registers.sp().unwrap_or(0);
+            copy.bytes = memory::read_up(stack.pid, sp, MAX_WAITING_STACK_BYTES);
+            copy.full = copy.bytes.len() == MAX_WAITING_STACK_BYTES;
+        }
+        // It was the same wait before and after, so nothing has changed in between.
+        if !is_waiting(&self.off_cpu) {
+            return;
+        }
+        let taken = self.taken(time_ns, &stack);
+        if let Some(off_cpu) = &mut self.off_cpu {
+            off_cpu.waits_already(time_ns, wait, (stack.pid, stack.tid), taken);
         }
     }
 

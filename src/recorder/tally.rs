@@ -51,14 +51,17 @@ struct Key {
 /// Below these a wait or a waking is the scheduler's and our own work.
 const SCHEDULER: [&str; 2] = ["__schedule", "try_to_wake_up"];
 
+/// How the kernel's functions begin that run a program at a tracepoint.
+const HOOKS: [&str; 2] = ["__traceiter_sched_", "bpf_trace_run"];
+
 /// Takes off, at the leaf of a stack given root first, what only the taking of the stack has put there: the program that
 /// took it, down to the scheduler's function that it hangs on.
 fn leave_out_scheduler(builder: &ProfileBuilder, frames: &mut Vec<FrameIx>) {
     let is = |ix: &FrameIx, what: &dyn Fn(&str) -> bool| {
         builder.frame_kind(*ix) == FrameKind::Kernel && what(builder.outermost_name(*ix))
     };
-    let took_it = |name: &str| name.starts_with("__traceiter_sched_");
-    let Some(hook) = frames.iter().rposition(|ix| is(ix, &took_it)) else {
+    let took_it = |name: &str| HOOKS.iter().any(|hook| name.starts_with(hook));
+    let Some(hook) = frames.iter().position(|ix| is(ix, &took_it)) else {
         return;
     };
     let scheduler = |ix: &FrameIx| is(ix, &|name| SCHEDULER.contains(&name));

@@ -8,7 +8,7 @@
 //! [`MAX_CORRECTION`]. Time for which no stack speaks (a wait that had begun before the recording, or such as were never
 //! chosen) is kept without one, and says so.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use foldhash::quality::RandomState;
 
@@ -70,7 +70,8 @@ pub(super) struct TakenStack {
 struct OpenWait {
     taken: TakenStack,
     owner: (u32, u32),
-    scale: u32,
+    /// `None`: it had begun before its thread's book was opened, and stands for itself.
+    scale: Option<u32>,
     began_ns: u64,
     waker: Option<TakenStack>,
 }
@@ -82,6 +83,9 @@ pub(super) struct WaitLedger {
     tally: WaitTally,
     /// What the stacks stand for, by thread and cause; nanoseconds.
     estimated: HashMap<((u32, u32), Cause), f64>,
+    /// Waits that had begun before.
+    from_before: HashMap<WaitKey, WaitWeight>,
+    told_from_before: HashSet<(u32, u32)>,
     begun_ns: u64,
     slice_ns: u64,
 }
@@ -95,12 +99,12 @@ impl WaitLedger {
         }
     }
 
-    /// A thread (PID and TID of `owner`) began to wait.
+    /// A thread (PID and TID of `owner`) began to wait; `None` for `scale`: it had begun before its book was opened.
     pub fn began(
         &mut self,
         wait: u64,
         owner: (u32, u32),
-        scale: u32,
+        scale: Option<u32>,
         taken: TakenStack,
         at_ns: u64,
     ) {
@@ -110,7 +114,7 @@ impl WaitLedger {
         let open = OpenWait {
             taken,
             owner,
-            scale: scale.max(1),
+            scale,
             began_ns: at_ns,
             waker: None,
         };
@@ -142,7 +146,7 @@ impl WaitLedger {
             (Cause::Runnable, waited.runnable_ns),
             (Cause::Throttled, waited.throttled_ns),
         ];
-        let scale = f64::from(open.scale);
+        let scale = f64::from(open.scale.unwrap_or(1).max(1));
         for (cause, ns) in parts.into_iter().filter(|(_, ns)| *ns > 0) {
             let TakenStack { thread, stack, end } = open.taken;
             let key = WaitKey {
@@ -152,10 +156,19 @@ impl WaitLedger {
                 end,
                 cause,
             };
-            let weight = self.tally.samples.entry(key).or_default();
+            // Only the part that was waited before is exact; what comes after it is a wait like others.
+            let is_from_before = open.scale.is_none() && cause == waited.cause;
+            let weight = match is_from_before {
+                true => self.from_before.entry(key).or_default(),
+                false => self.tally.samples.entry(key).or_default(),
+            };
             weight.stacks += 1;
             weight.count += scale;
             weight.wait_ns += scale * ns as f64;
+            if is_from_before {
+                self.told_from_before.insert(open.owner);
+                continue;
+            }
             *self.estimated.entry((open.owner, cause)).or_default() += scale * ns as f64;
         }
         if let Some(waker) = open.waker.filter(|_| waited.blocked_ns > 0) {
@@ -210,6 +223,8 @@ impl WaitLedger {
         let WaitLedger {
             mut tally,
             estimated,
+            from_before,
+            told_from_before,
             begun_ns: _,
             slice_ns,
             open: _,
@@ -232,7 +247,11 @@ impl WaitLedger {
                     false => 0.0,
                 };
                 corrections.insert((owner, cause), correction);
-                let silent_ns = all_ns - told_ns * correction;
+                let told_before_ns = match told_from_before.contains(&owner) {
+                    true => before_ns,
+                    false => 0.0,
+                };
+                let silent_ns = all_ns - told_before_ns - told_ns * correction;
                 if silent_ns >= 1.0 {
                     silent.push((thread_of(book), cause, silent_ns, book.wall_ns));
                 }
@@ -244,6 +263,12 @@ impl WaitLedger {
             let correction = corrections.get(&(owner, key.cause)).copied().unwrap_or(1.0);
             weight.count *= correction;
             weight.wait_ns *= correction;
+        }
+        for (key, before) in from_before {
+            let weight = tally.samples.entry(key).or_default();
+            weight.stacks += before.stacks;
+            weight.count += before.count;
+            weight.wait_ns += before.wait_ns;
         }
         for (thread, cause, wait_ns, wall_ns) in silent {
             let key = WaitKey {
@@ -331,7 +356,7 @@ mod tests {
     #[test]
     fn what_stacks_stand_for_is_brought_to_what_the_book_says() {
         let mut ledger = WaitLedger::new(0, 1000);
-        ledger.began(1, (1, 2), 10, taken(0), 100);
+        ledger.began(1, (1, 2), Some(10), taken(0), 100);
         ledger.ended(1, futex(100, 20), 220);
         // 1000 ns are estimated, the book says 1200 and, of running late, 50 where 200 are estimated.
         let tally = ledger.settle(&[(book(1200, 50), NOTHING_BEFORE)], |_| ThreadIx(0), |_| (1, 2));
@@ -343,7 +368,7 @@ mod tests {
     #[test]
     fn time_for_which_no_stack_speaks_is_kept_without_one() {
         let mut ledger = WaitLedger::new(0, 1000);
-        ledger.began(1, (1, 2), 1, taken(0), 100);
+        ledger.began(1, (1, 2), Some(1), taken(0), 100);
         ledger.ended(1, futex(100, 0), 200);
         let before = FromBefore {
             cause: Cause::Futex,
@@ -356,11 +381,27 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_that_had_begun_before_stands_for_itself() {
+        let mut ledger = WaitLedger::new(1000, 1000);
+        ledger.began(1, (1, 2), None, taken(0), 500);
+        ledger.ended(1, futex(5500, 0), 6000);
+        ledger.began(2, (1, 2), Some(2), taken(0), 6100);
+        ledger.ended(2, futex(40, 0), 6140);
+        let before = FromBefore {
+            cause: Cause::Futex,
+            ns: 5000,
+        };
+        let tally = ledger.settle(&[(book(5100, 0), before)], |_| ThreadIx(0), |_| (1, 2));
+        assert_eq!(sum(&tally, Cause::Futex, true), 5100.0);
+        assert_eq!(sum(&tally, Cause::Futex, false), 0.0);
+    }
+
+    #[test]
     fn a_wait_counts_from_the_recordings_beginning_to_its_end() {
         let mut ledger = WaitLedger::new(1000, 100);
-        ledger.began(1, (1, 2), 1, taken(0), 400);
+        ledger.began(1, (1, 2), Some(1), taken(0), 400);
         ledger.ended(1, futex(700, 50), 1150);
-        ledger.began(2, (1, 2), 1, taken(0), 1200);
+        ledger.began(2, (1, 2), Some(1), taken(0), 1200);
         ledger.close(1500, |_| Some(Cause::Sleep));
         let mut book = book(100, 50);
         book.blocked_ns[Cause::Sleep as usize] = 300;
@@ -374,7 +415,7 @@ mod tests {
     #[test]
     fn who_ends_a_wait_is_charged_with_it() {
         let mut ledger = WaitLedger::new(0, 1000);
-        ledger.began(1, (1, 2), 3, taken(0), 100);
+        ledger.began(1, (1, 2), Some(3), taken(0), 100);
         ledger.woken(1, taken(1));
         ledger.ended(1, futex(100, 0), 200);
         ledger.woken(7, taken(1));

@@ -292,6 +292,7 @@ pub(super) fn bpf_record(bytes: &[u8]) -> Option<Timed> {
                 waker,
             }
         }
+        abi::RECORD_WAITING => waiting(bytes)?,
         abi::RECORD_WAIT => wait_ended(bytes)?,
         abi::RECORD_THROTTLED => Event::Throttled,
         abi::RECORD_EXIT | abi::RECORD_FREE => {
@@ -309,6 +310,24 @@ pub(super) fn bpf_record(bytes: &[u8]) -> Option<Timed> {
     Some(Timed {
         time_ns: head.time_ns,
         event,
+    })
+}
+
+fn waiting(bytes: &[u8]) -> Option<Event> {
+    let (record, words) = SampleRecord::read_from_prefix(bytes).ok()?;
+    let mut fields = Fields(words);
+    let mut kernel = Fields(fields.bytes(usize::from(record.kernel_frames) * 8)?);
+    let kernel = std::iter::from_fn(|| kernel.u64().map(RuntimeAddr)).collect();
+    let stack = RawSample {
+        pid: record.head.pid,
+        tid: record.head.tid,
+        period: 0,
+        kernel,
+        user: UserStack::Copied(copied_stack(&mut fields, 0)?),
+    };
+    Some(Event::Waiting {
+        wait: record.period,
+        stack,
     })
 }
 

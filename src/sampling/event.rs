@@ -54,6 +54,11 @@ pub enum Event {
         scale: u32,
         stack: RawSample,
     },
+    /// A thread waited already when the recording was prepared; of its stack there are only the registers so far.
+    Waiting {
+        wait: u64,
+        stack: RawSample,
+    },
     /// It is on a CPU again.
     WaitEnded {
         wait: u64,

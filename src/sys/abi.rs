@@ -17,6 +17,7 @@ pub const RECORD_WAIT_STACK: u32 = 4;
 pub const RECORD_WAIT: u32 = 5;
 pub const RECORD_WAKER: u32 = 6;
 pub const RECORD_THROTTLED: u32 = 7;
+pub const RECORD_WAITING: u32 = 8;
 
 /// `enum target_mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

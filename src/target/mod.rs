@@ -17,6 +17,7 @@ pub mod host;
 pub mod identity;
 pub mod jit;
 pub mod mappings;
+pub mod memory;
 pub mod mountinfo;
 pub mod open;
 pub mod packages;
