@@ -33,6 +33,7 @@ pub(super) fn arm(
         if plan.mode.waits {
             plan.mode.waits = false;
             sampling.waits = false;
+            plan.mode.why.clone_from(&why);
             plan.warnings.push(format!(
                 "What threads wait for was not recorded: {why}."
             ));
@@ -84,9 +85,10 @@ fn arm_bpf_with_waits_if_possible(
             let sampler = arm_bpf(plan, &without)?;
             *sampling = without;
             plan.mode.waits = false;
+            plan.mode.why = format!("this kernel does not let perfprof {doing}: {source}");
             plan.warnings.push(format!(
-                "What threads wait for was not recorded, because this kernel does not let perfprof {doing} that keep \
-                 their books: {source}."
+                "What threads wait for was not recorded: {}.",
+                plan.mode.why
             ));
             Ok(sampler)
         }

@@ -123,12 +123,13 @@ pub(super) enum Target {
 }
 
 /// What of a thread's time is recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mode {
     /// Also what threads wait for.
     pub waits: bool,
     /// It was named on the command line, so that nothing less will do.
     pub insisted: bool,
+    pub why: String,
 }
 
 impl Mode {
@@ -148,6 +149,12 @@ impl Mode {
         Ok(Mode {
             waits,
             insisted: asked.is_some_and(|asked| asked != ModeArg::OnCpu),
+            why: match (asked, waits) {
+                (Some(_), _) => "asked for by --mode",
+                (None, true) => "BPF is permitted",
+                (None, false) => "only the bpf sampler records waits",
+            }
+            .into(),
         })
     }
 }

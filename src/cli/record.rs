@@ -260,6 +260,7 @@ fn describe(
         sampler_reason: plan.sampler.why.clone(),
         unwind: words::unwind(plan.stack.what),
         unwind_reason: plan.stack.why.clone(),
+        waits_reason: plan.mode.why.clone(),
         frequency_hz: f64::from(plan.frequency_hz),
         kernel_stacks: plan.kernel,
         duration_ns: recorded.duration_ns,

@@ -2,9 +2,10 @@
 //! threads, inlined functions, kernel code, code without symbols, and one incomplete stack.
 
 use super::{
-    Accounting, BuildId, ElfAddr, FileOffset, Frame, FrameIx, FrameKind, Function, Line, Mapping,
+    Accounting, BuildId, Cause, ElfAddr, FileOffset, Frame, FrameIx, FrameKind, Function, Line, Mapping,
     MappingIx, MappingKind, Profile, ProfileBuilder, Recording, Sample, StackEnd, Thread,
-    ThreadCpu, ThreadIx, Unresolved, Why,
+    QuotaTicks, StackIx, ThreadCpu, ThreadIx, ThreadTime, Unresolved, WaitFacts, WaitSample, Waits,
+    Waker, Why,
 };
 
 /// Nanoseconds one tick stands for: 100 ticks per second.
@@ -14,6 +15,79 @@ const TICK_NS: u64 = 10_000_000;
 /// address in `libz.so.1` 15 (each with an incomplete stack), `clock_gettime` 5 (in a second process, `cron`).
 #[doc(hidden)]
 pub fn canned() -> Profile {
+    ticks().build(recording(), accounting())
+}
+
+/// The same with waits: of the first stack for a lock, ended by the second; of the first, too, without a CPU; of the third
+/// for a disk; and time without a stack.
+#[doc(hidden)]
+pub fn canned_with_waits() -> Profile {
+    let mut profile = canned();
+    let mut samples = profile.samples.clone();
+    samples.sort_by_key(|sample| (sample.stack, sample.thread));
+    samples.dedup_by_key(|sample| sample.stack);
+    let wait = |sample: &Sample, cause, wait_ns| WaitSample {
+        slice: 1,
+        thread: sample.thread,
+        stack: sample.stack,
+        end: sample.end,
+        cause,
+        stacks: 2,
+        count: 20,
+        wait_ns,
+    };
+    let mut time = ThreadTime {
+        pid: 100,
+        tid: 100,
+        name: "shop".into(),
+        wall_ns: 400_000_000,
+        on_cpu_ns: 200_000_000,
+        runnable_ns: 20_000_000,
+        ..ThreadTime::default()
+    };
+    time.blocked_ns[Cause::Futex as usize] = 180_000_000;
+    let without_stack = WaitSample {
+        stack: StackIx::EMPTY,
+        end: StackEnd::Truncated(Why::NotTaken),
+        stacks: 0,
+        count: 0,
+        ..wait(&samples[0], Cause::Futex, 5_000_000)
+    };
+    let waits = Waits {
+        facts: WaitFacts {
+            throttled_by: "task".into(),
+            threads: vec![time],
+            stacks_taken: 6,
+            ..WaitFacts::default()
+        },
+        samples: vec![
+            wait(&samples[0], Cause::Futex, 100_000_000),
+            wait(&samples[0], Cause::Runnable, 20_000_000),
+            wait(&samples[2], Cause::Disk, 75_000_001),
+            without_stack,
+        ],
+        wakers: vec![Waker {
+            waiter: samples[0].stack,
+            cause: Cause::Futex,
+            thread: samples[1].thread,
+            stack: samples[1].stack,
+            end: samples[1].end,
+            count: 20,
+            wait_ns: 100_000_000,
+        }],
+        quota: vec![QuotaTicks {
+            thread: samples[1].thread,
+            stack: samples[1].stack,
+            end: samples[1].end,
+            count: 3,
+            cpu_ns: 3 * TICK_NS,
+        }],
+    };
+    profile.waits = Some(waits.settled(0));
+    profile
+}
+
+fn ticks() -> ProfileBuilder {
     let mut builder = ProfileBuilder::default();
     let [shop, libz, vdso, kernel] = mappings(&mut builder);
     let main = frame(&mut builder, shop, 0x1000, &[("main", "src/main.rs", 12)]);
@@ -70,7 +144,7 @@ pub fn canned() -> Profile {
         count: 5,
         cpu_ns: 5 * TICK_NS,
     });
-    builder.build(recording(), accounting())
+    builder
 }
 
 fn mappings(builder: &mut ProfileBuilder) -> [MappingIx; 4] {

@@ -31,7 +31,7 @@ pub use addr::{ElfAddr, FileOffset, FrameAddr, RuntimeAddr};
 pub use build_id::BuildId;
 pub use builder::ProfileBuilder;
 #[doc(hidden)]
-pub use canned::canned;
+pub use canned::{canned, canned_with_waits};
 pub use canonical::{canonical_name, go_unescaped, without_version};
 pub use display::{DisplayFrame, KERNEL_SUFFIX, Role};
 pub use end::{StackEnd, Why};

@@ -118,6 +118,8 @@ pub struct Recording {
     /// `fp`, `dwarf` or `dwarf-copy`, and why.
     pub unwind: String,
     pub unwind_reason: String,
+    /// Why what threads wait for was recorded, or was not.
+    pub waits_reason: String,
     /// Ticks per second of CPU time.
     pub frequency_hz: f64,
     /// Whether kernel frames were recorded.

@@ -303,7 +303,7 @@ impl BpfPrograms {
 }
 
 /// Kernels before 5.11 have no storage that goes with a thread, and where no books are kept they cost nothing.
-fn leave_out_waits(open: &mut OpenSampleSkel<'_>) -> libbpf_rs::Result<()> {
+pub(super) fn leave_out_waits(open: &mut OpenSampleSkel<'_>) -> libbpf_rs::Result<()> {
     open.maps.book_of.set_autocreate(false)?;
     open.maps.free_books.set_autocreate(false)?;
     open.progs.on_switch.set_autoload(false);

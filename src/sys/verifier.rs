@@ -1,6 +1,6 @@
 //! What the kernel's verifier had to do to accept each BPF program.
 //!
-//! In: nothing; the programs are loaded as for `--unwind dwarf`, the most there is to verify, and unloaded again. Out: a
+//! In: nothing; the programs are loaded as for `--unwind dwarf --mode all`, the most there is to verify, and unloaded again. Out: a
 //! program's figures, from the statistics that the verifier writes into its log (`BPF_LOG_STATS`, kernel 5.2). They
 //! depend on the kernel and on the compiler, not on the machine.
 
@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{OpenObject, PrintLevel};
 
+use super::bpf::leave_out_waits;
 use super::skel::SampleSkelBuilder;
 
 /// Only the figures, no instructions. Source: `BPF_LOG_STATS` in `include/linux/bpf_verifier.h`.
@@ -28,14 +29,28 @@ pub struct VerifiedProgram {
     pub stack_bytes: Vec<u32>,
 }
 
-/// Loads the programs and says what the verifier said, in the order of loading; libbpf's error when one is refused, with
-/// the detail in [`super::bpf::take_messages`].
+/// Loads the programs and says what the verifier said, in the order of loading; without those that keep books where the
+/// kernel cannot have them. libbpf's error when one is refused, with the detail in [`super::bpf::take_messages`].
 pub fn verify() -> libbpf_rs::Result<Vec<VerifiedProgram>> {
+    load(true).or_else(|_| {
+        super::bpf::take_messages();
+        load(false)
+    })
+}
+
+fn load(with_waits: bool) -> libbpf_rs::Result<Vec<VerifiedProgram>> {
     libbpf_rs::set_print(Some((PrintLevel::Debug, keep_log)));
+    LOG.lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+        .clear();
     let mut storage: MaybeUninit<OpenObject> = MaybeUninit::uninit();
     let mut open = SampleSkelBuilder::default().open(&mut storage)?;
     if let Some(rodata) = open.maps.rodata_data.as_deref_mut() {
         rodata.by_tables = true;
+        rodata.keeps_books = with_waits;
+    }
+    if !with_waits {
+        leave_out_waits(&mut open)?;
     }
     for mut program in open.open_object_mut().progs_mut() {
         program.set_log_level(LOG_STATS);

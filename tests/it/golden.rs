@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use perfprof::profile::canned;
+use perfprof::profile::{Profile, canned, canned_with_waits};
 use perfprof::render::{flamegraph, speedscope};
 use perfprof::store::{self, folded, pprof};
 
@@ -31,6 +31,23 @@ fn every_output_of_the_canned_profile_is_the_golden_one() {
         "canned.svg",
         &flamegraph::render(&canned()).expect("has samples"),
     );
+}
+
+/// The waits of a profile, of which the first is idle.
+fn waits_of(profile: &Profile) -> Profile {
+    let view = profile.off_cpu_view(|ix| ix == 0);
+    view.expect("it has waits")
+}
+
+#[test]
+fn waits_are_drawn_and_folded_as_the_golden_ones_also_when_read_back() {
+    let bytes = pprof::encode(&canned_with_waits());
+    let read = store::from_bytes(&bytes, "canned.pb.gz").expect("our own");
+    for view in [waits_of(&canned_with_waits()), waits_of(&read)] {
+        assert_golden("canned.off-cpu.folded", &folded::encode(&view, false));
+        let svg = flamegraph::render_waits(&view).expect("has waits");
+        assert_golden("canned.off-cpu.svg", &svg);
+    }
 }
 
 #[test]

@@ -34,10 +34,14 @@ pub(super) fn ranked(analysis: &Analysis) -> Value {
 }
 
 /// Why there are no waits.
-fn reason(profile: &Profile) -> &'static str {
-    match profile.recording.origin {
-        Origin::Perfprof => "only time on a CPU was recorded",
-        Origin::Foreign { .. } => "another tool recorded it, and does not say what its weights are",
+fn reason(profile: &Profile) -> &str {
+    let recording = &profile.recording;
+    match (&recording.origin, recording.waits_reason.as_str()) {
+        (Origin::Foreign { .. }, _) => {
+            "another tool recorded it, and does not say what its weights are"
+        }
+        (Origin::Perfprof, "") => "only time on a CPU was recorded",
+        (Origin::Perfprof, reason) => reason,
     }
 }
 

@@ -241,6 +241,7 @@ fn reproduce(profile: &Profile) -> String {
             because(&recording.unwind, &recording.unwind_reason),
         ),
         ("Kernel frames", kernel_stacks.to_owned()),
+        ("Waits", waits_recorded(profile)),
         (
             "Machine",
             format!(
@@ -258,6 +259,16 @@ fn reproduce(profile: &Profile) -> String {
         out.push_str(&format!("- {what}: {fact}\n"));
     }
     out
+}
+
+/// Whether waits were recorded, and why (not); empty where a profile does not say.
+fn waits_recorded(profile: &Profile) -> String {
+    let reason = profile.recording.waits_reason.as_str();
+    match (profile.waits.is_some(), reason) {
+        (_, "") => String::new(),
+        (true, reason) => format!("recorded: {}", prose(reason)),
+        (false, reason) => format!("not recorded: {}", prose(reason)),
+    }
 }
 
 #[cfg(test)]

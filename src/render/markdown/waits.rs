@@ -5,7 +5,7 @@ use crate::analysis::Analysis;
 use crate::analysis::bottlenecks::{self, Kind};
 use crate::analysis::books::{Balance, Books};
 use crate::analysis::waits::{WaitAnalysis, WaitPath};
-use crate::profile::{Profile, WaitFacts};
+use crate::profile::{KERNEL_SUFFIX, Profile, WaitFacts};
 use crate::render::escape::{code, code_cell, inline};
 use crate::render::table::{Align::Left, Align::Right, Table};
 use crate::render::{fit, units};
@@ -228,8 +228,16 @@ fn paths(waits: &WaitAnalysis) -> String {
     )
 }
 
-/// The innermost names.
+/// The innermost names of the program's side; of the kernel's, where there is no other.
 fn chain(names: &[String]) -> String {
+    let user: Vec<&String> = names
+        .iter()
+        .filter(|name| !name.ends_with(KERNEL_SUFFIX))
+        .collect();
+    let names: Vec<&String> = match user.is_empty() {
+        true => names.iter().collect(),
+        false => user,
+    };
     if names.is_empty() {
         return "no stack was taken".to_owned();
     }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::profile::{
     Accounting, Frame, FrameKind, Function, Line, Mapping, MappingKind, Profile, ProfileBuilder,
-    Recording, Sample, StackEnd, StackIx, Thread, Unresolved, Why, canned,
+    Recording, Sample, StackEnd, StackIx, Thread, Unresolved, Why, canned, canned_with_waits, canned_with_waits,
 };
 use crate::store::gzip::unpack;
 
@@ -137,6 +137,20 @@ fn everything_a_profile_knows_survives() {
             "the bytes are a fixed point"
         );
     }
+}
+
+#[test]
+fn waits_survive_with_who_ended_them_and_what_used_a_quota_up() {
+    let profile = canned_with_waits();
+    let read = round_trip(&profile);
+    assert_same(&profile, &read);
+    let (waits, again) = (profile.waits.expect("waits"), read.waits.clone().expect("waits"));
+    assert_eq!(waits.facts, again.facts);
+    // Stacks that the ticks have, too, keep their numbers.
+    assert_eq!(waits.samples, again.samples);
+    assert_eq!(waits.wakers, again.wakers);
+    assert_eq!(waits.quota, again.quota);
+    assert_eq!(encode(&read), encode(&round_trip(&read)));
 }
 
 #[test]
@@ -307,6 +321,12 @@ fn walk(profile: &Profile) {
     for sample in &profile.samples {
         assert!(!profile.display_stack(sample, true).is_empty());
     }
+    if let Some(view) = profile.off_cpu_view(|ix| ix % 2 == 0) {
+        view.total_count();
+        for sample in &view.samples {
+            assert!(!view.display_stack(sample, true).is_empty());
+        }
+    }
     for frame in &profile.frames {
         assert!(!frame.lines.is_empty());
         frame.mapping.map(|ix| profile.mapping(ix));
@@ -318,10 +338,12 @@ fn damaged_files_are_errors_or_profiles_whose_indices_all_hold() {
     let mut random = Xorshift(0x9e37_79b9_7f4a_7c15);
     let packed = encode(&canned());
     let own = unpack(&packed).expect("our own gzip").into_owned();
+    let waiting = encode(&canned_with_waits());
+    let waiting = unpack(&waiting).expect("our own gzip").into_owned();
     let go = std::fs::read("fixtures/corpus/go-cpu.pb.gz").expect("a fixture");
     let go = unpack(&go).expect("gzip").into_owned();
     let folded = crate::store::folded::encode(&canned(), true).into_bytes();
-    for whole in [&own, &go, &packed, &folded] {
+    for whole in [&own, &waiting, &go, &packed, &folded] {
         let (mut read, mut refused) = (0, 0);
         for _ in 0..2000 {
             let bytes = damaged(whole, &mut random);
