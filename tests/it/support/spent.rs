@@ -2,14 +2,18 @@
 //!
 //! In: the workload's truth at the window's begin and at its end. Out: per thread, seconds.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::Workload;
 use super::proc::wait_until;
-use std::time::Duration;
 
 /// Only bounds a failure; the machine may be shared.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// No window is shorter, in seconds: two that are to be the same begin and end milliseconds apart.
+const LEAST_WALL: f64 = 1.5;
 
 /// What one thread did in a window.
 #[derive(Clone, Debug)]
@@ -48,7 +52,7 @@ impl Spent {
         }
     }
 
-    /// Until each thread of `role` has waited for `kind` so many times more; also returns the truth at the end.
+    /// Until each thread of `role` has waited for `kind` so many times more, and a while has passed.
     pub(crate) fn until(
         workload: &mut Workload,
         before: &Value,
@@ -58,7 +62,7 @@ impl Spent {
         wait_until(&format!("`{role}` waits for `{kind}`"), LIMIT, || {
             spent = Spent::between(before, &workload.truth_so_far());
             let mut concerned = spent.iter().filter(|thread| thread.role == role);
-            concerned.all(|thread| thread.waits(kind) >= waits)
+            concerned.all(|thread| thread.waits(kind) >= waits && thread.wall >= LEAST_WALL)
         });
         spent
     }
