@@ -211,12 +211,9 @@ fn touched_pages_come_from_the_disk() {
     let before = major_faults(workload.pid());
     let spent = window(&mut workload, "fault", "fault");
     let (fault, grown) = (the(&spent, "fault"), major_faults(workload.pid()) - before);
-    // A page that the disk still fills when its time comes again is not cold.
-    let touched = fault.waits("fault") as f64;
-    assert!(
-        grown as f64 >= 0.95 * touched,
-        "{grown} major faults: {fault:?}"
-    );
+    // One may be on its way while the books are read.
+    let touched = fault.waits("fault");
+    assert!(grown + 2 >= touched, "{grown} major faults: {fault:?}");
 }
 
 #[test]
