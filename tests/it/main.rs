@@ -24,4 +24,5 @@ mod table_memory;
 mod twin_walkers;
 mod unwind_tables;
 mod verifier;
+mod waits;
 mod workloads;

@@ -40,6 +40,9 @@ Usage: cargo xtask <task>
   bench symbols [--rounds N] [ripgrep] [samply] [rustc]
              from the end of a recording to named outputs, beside samply, lightswitch and perf; builds ripgrep and samply
              with full debug information in target/bench/symbols, once
+  bench waits [--rounds N]
+             what accounting for waits costs the target, at 10 thousand, 100 thousand and as many switches a second as the
+             machine makes, beside perf sched, perf trace and bpftrace
   bless      run the tests and rewrite the golden files; review the diff like code
   kernels [--bless] [5.10|6.1|6.12|7.3]...
              run the ground-truth tests on other kernels in virtual machines, with cgroup v1 and v2; fetches the kernels

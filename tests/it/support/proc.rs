@@ -68,6 +68,35 @@ pub(crate) fn any_kernel_thread() -> Option<u32> {
         })
 }
 
+/// How often a thread gave its CPU up to wait (`voluntary_ctxt_switches`).
+pub(crate) fn voluntary_switches(pid: u32, tid: u64) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status"));
+    labelled(
+        &status.expect("the thread lives"),
+        "voluntary_ctxt_switches:",
+    )
+}
+
+/// Bytes that the process had read from disks.
+pub(crate) fn read_bytes(pid: u32) -> u64 {
+    let io = fs::read_to_string(format!("/proc/{pid}/io"));
+    labelled(&io.expect("the process lives and is ours"), "read_bytes:")
+}
+
+/// Page faults of the process for which something had to be read.
+pub(crate) fn major_faults(pid: u32) -> u64 {
+    const MAJOR_FAULTS: usize = 9; // field 12 of proc_pid_stat(5), counted from the state
+    let fields = stat_fields(pid).expect("the process lives");
+    fields[MAJOR_FAULTS].parse().expect("a number")
+}
+
+/// The number behind `label` in a file of lines with labels.
+fn labelled(text: &str, label: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(label));
+    let number = line.and_then(|line| line.trim().parse().ok());
+    number.unwrap_or_else(|| panic!("no `{label}` in {text}"))
+}
+
 /// A PID that no process has: above the kernel's limit.
 pub(crate) fn unused_pid() -> u32 {
     let limit = fs::read_to_string("/proc/sys/kernel/pid_max").expect("pid_max is readable");

@@ -1,6 +1,6 @@
 //! A running workload: built once, started, waited for until it is ready, killed when dropped.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -59,18 +59,36 @@ impl Workload {
 
     /// Starts a command that speaks like a workload, or becomes a program that does.
     pub(crate) fn spawn(command: &mut Command) -> Workload {
+        let mut workload = Workload::begin(command.stdin(Stdio::null()));
+        workload.expect_line("ready");
+        workload
+    }
+
+    /// Builds and starts one that says `held`, and does nothing until it is [let go](Workload::let_go).
+    pub(crate) fn start_held(source: &str, args: &[&str]) -> Workload {
+        let mut command = Command::new(build(source));
+        let mut workload = Workload::begin(command.args(args).stdin(Stdio::piped()));
+        workload.expect_line("held");
+        workload
+    }
+
+    pub(crate) fn let_go(&mut self) {
+        let stdin = self.child.stdin.take();
+        let mut stdin = stdin.expect("it was started held and not let go yet");
+        stdin.write_all(b"go\n").expect("it reads");
+        self.expect_line("ready");
+    }
+
+    fn begin(command: &mut Command) -> Workload {
         let mut child = command
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap_or_else(|e| panic!("failed to start {command:?}: {e}"));
         let stdout = child.stdout.take().expect("standard output is a pipe");
-        let mut workload = Workload {
+        Workload {
             child,
             stdout: BufReader::new(stdout),
-        };
-        workload.expect_line("ready");
-        workload
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -90,6 +108,12 @@ impl Workload {
     /// Asks for a stop and returns the truth the workload publishes, a JSON object.
     pub(crate) fn stop(mut self) -> serde_json::Value {
         self.signal(Signal::SIGTERM);
+        self.next_truth()
+    }
+
+    /// Asks for the truth so far.
+    pub(crate) fn truth_so_far(&mut self) -> serde_json::Value {
+        self.signal(Signal::SIGUSR1);
         self.next_truth()
     }
 

@@ -1,9 +1,9 @@
 //! `cargo xtask bench`: what recording costs, measured in this run, on this machine.
 //!
 //! `record` holds `perfprof record` as users get it against `perf record`; `unwind` holds the unwinder inside the kernel
-//! against its peers, figure by figure; `symbols` the way from the last sample to named outputs. In all of them,
-//! recorders take turns, so that a machine that drifts drifts for all. Trust the ratios within one run; the absolute
-//! figures are this machine's.
+//! against its peers, figure by figure; `symbols` the way from the last sample to named outputs; `waits` asks what it costs
+//! that waits are accounted for. In all of them, recorders take turns, so that a machine that drifts drifts for all. Trust
+//! the ratios within one run; the absolute figures are this machine's.
 
 use std::path::PathBuf;
 
@@ -22,6 +22,7 @@ mod samply;
 mod spread;
 mod symbols;
 mod unwind;
+mod waits;
 
 const DEFAULT_ROUNDS: usize = 5;
 
@@ -31,6 +32,7 @@ enum Asked {
     Record { rounds: usize },
     Unwind { rounds: usize, only: Vec<String> },
     Symbols { rounds: usize, only: Vec<String> },
+    Waits { rounds: usize },
 }
 
 pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
@@ -38,12 +40,16 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
         Asked::Record { rounds } => record::run(rounds),
         Asked::Unwind { rounds, only } => unwind::run(rounds, &only),
         Asked::Symbols { rounds, only } => symbols::run(rounds, &only),
+        Asked::Waits { rounds } => waits::run(rounds),
     }
 }
 
 fn parse(words: &[&str]) -> anyhow::Result<Asked> {
     let (figure, rest) = match words {
-        [figure @ ("record" | "unwind" | "symbols"), rest @ ..] => (*figure, rest),
+        [
+            figure @ ("record" | "unwind" | "symbols" | "waits"),
+            rest @ ..,
+        ] => (*figure, rest),
         rest => ("record", rest),
     };
     let (mut rounds, mut only) = (DEFAULT_ROUNDS, Vec::new());
@@ -51,13 +57,14 @@ fn parse(words: &[&str]) -> anyhow::Result<Asked> {
     while let Some(word) = rest.next() {
         match (*word, figure) {
             ("--rounds", _) => rounds = number(rest.next().context("--rounds needs a number")?)?,
-            (word, "record") => rounds = number(word)?,
+            (word, "record" | "waits") => rounds = number(word)?,
             (word, _) => only.push(word.to_string()),
         }
     }
     Ok(match figure {
         "unwind" => Asked::Unwind { rounds, only },
         "symbols" => Asked::Symbols { rounds, only },
+        "waits" => Asked::Waits { rounds },
         _ => Asked::Record { rounds },
     })
 }
@@ -100,8 +107,11 @@ mod tests {
         let symbols = parse(&["symbols", "rustc", "--rounds", "2"]).expect("valid");
         let only = vec!["rustc".to_string()];
         assert_eq!(symbols, Asked::Symbols { rounds: 2, only });
+        let waits = parse(&["waits", "--rounds", "3"]).expect("valid");
+        assert_eq!(waits, Asked::Waits { rounds: 3 });
         for bad in [
             &["x"][..],
+            &["waits", "x"],
             &["0"],
             &["--rounds"],
             &["unwind", "--rounds", "x"],

@@ -78,6 +78,20 @@ impl Peers {
         peers
     }
 
+    /// What accounting for waits is held against.
+    pub(super) fn find_for_waits() -> Peers {
+        let mut peers = Peers::on_search_path();
+        for (name, is_there) in [
+            ("perf (package linux-perf)", peers.perf),
+            ("bpftrace", peers.bpftrace),
+        ] {
+            if !is_there {
+                peers.absent.push(format!("{name}: not installed"));
+            }
+        }
+        peers
+    }
+
     fn on_search_path() -> Peers {
         Peers {
             perf: on_path("perf"),
