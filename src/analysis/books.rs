@@ -17,6 +17,9 @@ pub struct Balance {
     pub blocked_ns: u64,
     /// Wall-clock time less all of the above; below 0 where they are more.
     pub residual_ns: i64,
+    /// Time between coming to a CPU and leaving it that the scheduler did not count as used: interrupts, and what the
+    /// hypervisor took. It explains as much of the residual.
+    pub uncounted_ns: i64,
 }
 
 impl Balance {
@@ -31,6 +34,7 @@ impl Balance {
             throttled_ns: time.throttled_ns,
             blocked_ns,
             residual_ns: (time.wall_ns as i64).saturating_sub_unsigned(known),
+            uncounted_ns: (time.on_cpu_ns as i64).saturating_sub_unsigned(on_cpu_ns),
         }
     }
 
@@ -42,13 +46,23 @@ impl Balance {
         sum(&mut self.throttled_ns, other.throttled_ns);
         sum(&mut self.blocked_ns, other.blocked_ns);
         self.residual_ns = self.residual_ns.saturating_add(other.residual_ns);
+        self.uncounted_ns = self.uncounted_ns.saturating_add(other.uncounted_ns);
     }
 
     /// Residual over wall-clock time, 0 to 1 where the books are about right.
     pub fn residual_share(&self) -> f64 {
+        self.share(self.residual_ns)
+    }
+
+    /// Of the residual, what interrupts and the hypervisor explain, over wall-clock time.
+    pub fn uncounted_share(&self) -> f64 {
+        self.share(self.uncounted_ns)
+    }
+
+    fn share(&self, ns: i64) -> f64 {
         match self.wall_ns {
             0 => 0.0,
-            wall_ns => self.residual_ns as f64 / wall_ns as f64,
+            wall_ns => ns as f64 / wall_ns as f64,
         }
     }
 }
@@ -101,7 +115,10 @@ impl Books {
             });
         }
         books.threads.sort_by_key(|thread| {
-            let busy = thread.balance.wall_ns.saturating_sub(thread.balance.blocked_ns);
+            let busy = thread
+                .balance
+                .wall_ns
+                .saturating_sub(thread.balance.blocked_ns);
             (std::cmp::Reverse(busy), thread.pid, thread.tid)
         });
         Some(books)
@@ -136,6 +153,7 @@ mod tests {
                 throttled_ns,
                 blocked_ns,
                 residual_ns,
+                uncounted_ns: _,
             } = thread.balance;
             let known = (on_cpu_ns + runnable_ns + throttled_ns + blocked_ns) as i64;
             assert_eq!(known + residual_ns, wall_ns as i64, "{thread:?}");

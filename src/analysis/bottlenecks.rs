@@ -105,7 +105,14 @@ mod tests {
             assert!(kinds.contains(&kind), "{kinds:?}");
         }
         assert!(list.windows(2).all(|pair| pair[0].ns >= pair[1].ns));
-        assert!(!list.iter().any(|entry| entry.kind == Kind::Wait(Cause::Poll)));
-        assert!(list.iter().all(|entry| entry.share.is_some_and(|share| share <= 1.0)));
+        assert!(
+            !list
+                .iter()
+                .any(|entry| entry.kind == Kind::Wait(Cause::Poll))
+        );
+        assert!(
+            list.iter()
+                .all(|entry| entry.share.is_some_and(|share| share <= 1.0))
+        );
     }
 }

@@ -1,10 +1,10 @@
 //! Profiles with a known answer, for the tests of this room and of those that show its results.
 
 use crate::profile::{
-    Accounting, BuildId, Cause, CgroupCpu, ElfAddr, FileOffset, Frame, FrameIx, FrameKind, Function, Line,
-    Mapping, MappingIx, MappingKind, PackageFact, Profile, ProfileBuilder, Recording, Sample,
-    QuotaTicks, SelfCost, StackEnd, StackIx, Thread, ThreadCpu, ThreadIx, ThreadTime, Unresolved,
-    WaitFacts, WaitSample, Waits, Waker, Why,
+    Accounting, BuildId, Cause, CgroupCpu, ElfAddr, FileOffset, Frame, FrameIx, FrameKind,
+    Function, Line, Mapping, MappingIx, MappingKind, PackageFact, Profile, ProfileBuilder,
+    QuotaTicks, Recording, Sample, SelfCost, StackEnd, StackIx, Thread, ThreadCpu, ThreadIx,
+    ThreadTime, Unresolved, WaitFacts, WaitSample, Waits, Waker, Why,
 };
 
 /// Nanoseconds a tick stands for, at 999 Hz.

@@ -9,14 +9,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::waits::is_library;
-use crate::profile::{
-    Cause, Frame, Profile, StackEnd, StackIx, ThreadIx, WaitSample, Waits, Why,
-};
+use crate::profile::{Cause, Frame, Profile, StackEnd, StackIx, ThreadIx, WaitSample, Waits, Why};
 
 /// Of a thread's work, what may stand elsewhere: its beginning, a signal.
 const ELSEWHERE: f64 = 0.02;
-/// A function with less of its thread's work than this counts as one that only waits.
-const SOME_WORK: f64 = 0.01;
+/// A function with less of its thread's work than this counts as one that only waits: the call itself takes CPU time, and
+/// so does the lock around a queue.
+const SOME_WORK: f64 = 0.2;
 
 /// Parts of names of functions that wait for a lock: that is never waiting for work.
 const LOCKS: [&str; 14] = [
@@ -104,7 +103,7 @@ impl Idle {
 #[derive(Debug, Default)]
 struct Thread {
     candidates: Vec<(usize, OwnPath)>,
-    /// Paths of candidates: ticks in such a call are part of the wait.
+    /// Paths of candidates: what such a call takes on a CPU is part of the wait.
     waiting_calls: BTreeSet<OwnPath>,
     nodes: BTreeMap<Vec<u32>, Node>,
     work: Vec<(OwnPath, f64)>,
@@ -112,11 +111,14 @@ struct Thread {
 
 impl Thread {
     fn wait(&mut self, ix: usize, sample: &WaitSample, path: OwnPath, is_lock: bool) {
-        if !may_be_idle(sample.cause) || is_lock {
-            self.work.push((path, sample.wait_ns as f64));
-            return;
+        let weight = sample.wait_ns as f64;
+        if !sample.cause.is_blocked() || is_lock {
+            return self.add(&path.functions, 0.0, weight);
         }
-        self.add(&path.functions, 0.0, sample.wait_ns as f64);
+        if !may_be_idle(sample.cause) {
+            return self.add(&path.functions, weight, weight);
+        }
+        self.add(&path.functions, 0.0, weight);
         self.waiting_calls.insert(path.clone());
         self.candidates.push((ix, path));
     }
@@ -136,7 +138,6 @@ impl Thread {
     /// Places of waits that are idle.
     fn idle(mut self) -> Vec<usize> {
         for (path, weight) in std::mem::take(&mut self.work) {
-            // Run-queue latency after an idle wait stands in the same call, too.
             if !self.waiting_calls.contains(&path) {
                 self.add(&path.functions, weight, weight);
             }
@@ -227,8 +228,18 @@ mod tests {
     #[test]
     fn a_worker_is_idle_where_it_waits_for_jobs_and_not_within_one() {
         let mut thread = Thread::default();
-        thread.wait(0, &wait(Cause::Futex, 500), path(&[WORKER, AWAIT_JOB], LIBC), false);
-        thread.wait(1, &wait(Cause::Pipe, 400), path(&[WORKER, HANDLE_JOB, ASK], LIBC), false);
+        thread.wait(
+            0,
+            &wait(Cause::Futex, 500),
+            path(&[WORKER, AWAIT_JOB], LIBC),
+            false,
+        );
+        thread.wait(
+            1,
+            &wait(Cause::Pipe, 400),
+            path(&[WORKER, HANDLE_JOB, ASK], LIBC),
+            false,
+        );
         thread.ticks(path(&[WORKER, HANDLE_JOB], LIBC), 100.0);
         thread.ticks(path(&[WORKER, AWAIT_JOB], LIBC), 30.0);
         assert_eq!(thread.idle(), [0]);

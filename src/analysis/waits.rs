@@ -13,7 +13,7 @@ use crate::profile::{
 
 /// The longest waits that are kept, and wakers of each.
 const PATHS: usize = 50;
-const WAKERS: usize = 3;
+const WAKERS: usize = 8;
 /// Functions that used a quota up.
 const QUOTA_PATHS: usize = 20;
 
@@ -232,8 +232,9 @@ fn quota(profile: &Profile, waits: &Waits) -> Vec<QuotaPath> {
     list
 }
 
+/// The function that has the code: what is inlined into it is the same whoever calls it.
 fn leaf_name(profile: &Profile, frame: &Frame) -> String {
-    let line = frame.lines.first();
+    let line = frame.lines.last();
     let name = line.map_or("[unnamed]", |line| &profile.function(line.function).name);
     match frame.kind {
         FrameKind::Kernel => format!("{name}{KERNEL_SUFFIX}"),
@@ -243,7 +244,10 @@ fn leaf_name(profile: &Profile, frame: &Frame) -> String {
 
 /// Names of a stack, root first, inlined functions included; kernel functions with their suffix.
 fn chain(profile: &Profile, stack: StackIx) -> Vec<String> {
-    let frames = profile.stacks.root_to_leaf(stack).map(|ix| profile.frame(ix));
+    let frames = profile
+        .stacks
+        .root_to_leaf(stack)
+        .map(|ix| profile.frame(ix));
     frames
         .flat_map(|frame| {
             frame.lines.iter().rev().map(|line| {
@@ -259,7 +263,10 @@ fn chain(profile: &Profile, stack: StackIx) -> Vec<String> {
 
 /// The innermost function that belongs to the program itself.
 fn own_function(profile: &Profile, stack: StackIx, end: StackEnd) -> String {
-    let mut frames = profile.stacks.leaf_to_root(stack).map(|ix| profile.frame(ix));
+    let mut frames = profile
+        .stacks
+        .leaf_to_root(stack)
+        .map(|ix| profile.frame(ix));
     let own = frames.find(|frame| !is_library(profile, frame));
     let leaf = profile.stacks.leaf(stack).map(|ix| profile.frame(ix));
     match own.or(leaf) {
@@ -273,7 +280,15 @@ fn own_function(profile: &Profile, stack: StackIx, end: StackEnd) -> String {
 }
 
 /// Names of libraries that wait on behalf of others, up to the first dot or digit.
-const LIBRARIES: [&str; 7] = ["libc", "ld", "ld-linux-x86-64", "libpthread", "libstdc++", "ld-musl", "[vdso]"];
+const LIBRARIES: [&str; 7] = [
+    "libc",
+    "ld",
+    "ld-linux-x86-64",
+    "libpthread",
+    "libstdc++",
+    "ld-musl",
+    "[vdso]",
+];
 
 /// Beginnings of names of run-time libraries that are part of the program's file.
 const RUNTIMES: [&str; 8] = [

@@ -34,9 +34,8 @@ pub(super) fn arm(
             plan.mode.waits = false;
             sampling.waits = false;
             plan.mode.why.clone_from(&why);
-            plan.warnings.push(format!(
-                "What threads wait for was not recorded: {why}."
-            ));
+            plan.warnings
+                .push(format!("What threads wait for was not recorded: {why}."));
         }
         plan.sampler = Chosen::new(SamplerKind::Perf, why);
         if let StackSource::Tables { .. } = sampling.stack {

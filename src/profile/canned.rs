@@ -2,10 +2,10 @@
 //! threads, inlined functions, kernel code, code without symbols, and one incomplete stack.
 
 use super::{
-    Accounting, BuildId, Cause, ElfAddr, FileOffset, Frame, FrameIx, FrameKind, Function, Line, Mapping,
-    MappingIx, MappingKind, Profile, ProfileBuilder, Recording, Sample, StackEnd, Thread,
-    QuotaTicks, StackIx, ThreadCpu, ThreadIx, ThreadTime, Unresolved, WaitFacts, WaitSample, Waits,
-    Waker, Why,
+    Accounting, BuildId, Cause, ElfAddr, FileOffset, Frame, FrameIx, FrameKind, Function, Line,
+    Mapping, MappingIx, MappingKind, Profile, ProfileBuilder, QuotaTicks, Recording, Sample,
+    StackEnd, StackIx, Thread, ThreadCpu, ThreadIx, ThreadTime, Unresolved, WaitFacts, WaitSample,
+    Waits, Waker, Why,
 };
 
 /// Nanoseconds one tick stands for: 100 ticks per second.

@@ -104,9 +104,7 @@ impl Cause {
 
     /// As `bpf/abi.h` numbers it.
     pub fn from_code(code: u32) -> Option<Cause> {
-        Cause::ALL
-            .into_iter()
-            .find(|cause| *cause as u32 == code)
+        Cause::ALL.into_iter().find(|cause| *cause as u32 == code)
     }
 }
 

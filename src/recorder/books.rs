@@ -46,7 +46,8 @@ impl Books {
             return;
         };
         let until_ns = book.since_ns.max(self.begun_ns);
-        self.closed.push(self.within(place, &book, until_ns, name_of));
+        self.closed
+            .push(self.within(place, &book, until_ns, name_of));
         self.before.remove(&place);
         self.maps.give_back(place);
     }

@@ -8,9 +8,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::profile::{StackEnd, StackIx};
-use crate::sampling::{
-    Event, RawSample, Sampler, SamplingError, SamplingPlan, Timed, UserStack,
-};
+use crate::sampling::{Event, RawSample, Sampler, SamplingError, SamplingPlan, Timed, UserStack};
 use crate::sys::bpf::RunStatistics;
 use crate::sys::perf::Trigger;
 use crate::sys::usage::monotonic_ns;
@@ -409,8 +407,7 @@ impl<'a> RecordingLoop<'a> {
                 self.accountant.thread_gone(pid, tid, cpu_ns);
                 if let Some(off_cpu) = &mut self.off_cpu {
                     let interpreter = &self.interpreter;
-                    off_cpu
-                        .thread_gone(book, |pid, tid| interpreter.known_thread(pid, tid).name);
+                    off_cpu.thread_gone(book, |pid, tid| interpreter.known_thread(pid, tid).name);
                 }
             }
             Event::ThreadCpu {
@@ -433,7 +430,10 @@ impl<'a> RecordingLoop<'a> {
                 }
             }
             Event::Woken { wait, waker } => {
-                let is_wanted = self.off_cpu.as_ref().is_some_and(|o| o.wants_waker_of(wait));
+                let is_wanted = self
+                    .off_cpu
+                    .as_ref()
+                    .is_some_and(|o| o.wants_waker_of(wait));
                 if is_wanted {
                     let taken = self.taken(timed.time_ns, &waker);
                     if let Some(off_cpu) = &mut self.off_cpu {

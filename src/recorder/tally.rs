@@ -6,7 +6,8 @@ use foldhash::quality::RandomState;
 
 use super::off_cpu::OffCpuTally;
 use crate::profile::{
-    ElfAddr, FrameIx, FrameKind, ProfileBuilder, Sample, StackEnd, StackIx, StackTree, Thread, ThreadIx,
+    ElfAddr, FrameIx, FrameKind, ProfileBuilder, Sample, StackEnd, StackIx, StackTree, Thread,
+    ThreadIx,
 };
 
 /// In what a frame's code stands.

@@ -347,9 +347,8 @@ mod tests {
     fn sum(tally: &WaitTally, cause: Cause, with_stack: bool) -> f64 {
         let not_taken = StackEnd::Truncated(Why::NotTaken);
         let samples = tally.samples.iter();
-        let chosen = samples.filter(|(key, _)| {
-            key.cause == cause && (key.end != not_taken) == with_stack
-        });
+        let chosen =
+            samples.filter(|(key, _)| key.cause == cause && (key.end != not_taken) == with_stack);
         chosen.map(|(_, weight)| weight.wait_ns).sum()
     }
 
@@ -359,7 +358,11 @@ mod tests {
         ledger.began(1, (1, 2), Some(10), taken(0), 100);
         ledger.ended(1, futex(100, 20), 220);
         // 1000 ns are estimated, the book says 1200 and, of running late, 50 where 200 are estimated.
-        let tally = ledger.settle(&[(book(1200, 50), NOTHING_BEFORE)], |_| ThreadIx(0), |_| (1, 2));
+        let tally = ledger.settle(
+            &[(book(1200, 50), NOTHING_BEFORE)],
+            |_| ThreadIx(0),
+            |_| (1, 2),
+        );
         assert_eq!(sum(&tally, Cause::Futex, true), 1200.0);
         assert_eq!(sum(&tally, Cause::Runnable, true), 50.0);
         assert_eq!(sum(&tally, Cause::Futex, false), 0.0);
@@ -421,6 +424,9 @@ mod tests {
         ledger.woken(7, taken(1));
         let wakers: Vec<_> = ledger.tally.wakers.into_iter().collect();
         assert_eq!(wakers.len(), 1);
-        assert_eq!((wakers[0].0.thread, wakers[0].1), (ThreadIx(1), (3.0, 300.0)));
+        assert_eq!(
+            (wakers[0].0.thread, wakers[0].1),
+            (ThreadIx(1), (3.0, 300.0))
+        );
     }
 }

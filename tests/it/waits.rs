@@ -87,10 +87,10 @@ impl Judged {
     fn assert_books_close(&self) {
         let time = &self.service["time"];
         assert_eq!(time["measured"], true, "{time}");
-        assert_closed(time);
+        assert_closed(time, self.stolen);
         for spent in &self.spent {
             let thread = self.thread(spent.tid);
-            assert_closed(thread);
+            assert_closed(thread, self.stolen);
             let share = number(&thread["on_cpu_seconds"]) / number(&thread["wall_seconds"]);
             // Preempted for a moment or not at all: the kernel's books and ours are the same ones.
             let within = WITHIN + self.stolen / spent.wall;
@@ -169,9 +169,10 @@ fn service(finished: &Finished) -> Value {
     services[0].clone()
 }
 
-/// Books of a thread or of all: the parts add up to wall time, and what they leave open is said and is small.
+/// Books of a thread or of all: the parts add up to wall time, and what they leave open is said and is small. What the host
+/// has stolen meanwhile is in no thread's CPU time, and passes on the wall all the same.
 #[track_caller]
-fn assert_closed(books: &Value) {
+fn assert_closed(books: &Value, stolen: f64) {
     let parts = ["on_cpu", "runnable", "throttled", "blocked", "residual"];
     let parts = parts.map(|part| number(&books[format!("{part}_seconds")]));
     let wall = number(&books["wall_seconds"]);
@@ -180,10 +181,16 @@ fn assert_closed(books: &Value) {
         (sum - wall).abs() <= 0.001 * wall + 1e-6,
         "{sum} of {wall}: {books}"
     );
+    let uncounted = number(&books["uncounted_seconds"]);
+    let unexplained = (parts[4] - uncounted).abs() / wall;
+    assert!(
+        unexplained <= RESIDUAL,
+        "{unexplained:.4} of wall is not explained: {books}"
+    );
     let residual = parts[4].abs() / wall;
     assert!(
-        residual <= RESIDUAL,
-        "{residual:.4} of wall is nowhere: {books}"
+        residual <= RESIDUAL + stolen / wall,
+        "{residual:.4} of wall is nowhere, {stolen} s were stolen: {books}"
     );
     if let Some(said) = books["residual_share"].as_f64() {
         assert!((said.abs() - residual).abs() < 0.001, "{books}");

@@ -66,7 +66,8 @@ pub(super) fn time(profile: &Profile, analysis: &Analysis) -> Value {
     entry["threads"] = threads.collect();
     entry["measured"] = json!(true);
     entry["reason"] = Value::Null;
-    entry["source"] = json!("every switch and wake-up of every thread; on CPU by the scheduler's count");
+    entry["source"] =
+        json!("every switch and wake-up of every thread; on CPU by the scheduler's count");
     entry["throttled_by"] = json!(facts.throttled_by);
     entry["threads_left_out"] = json!(books.threads.len().saturating_sub(MAX_THREADS));
     entry["threads_without_book"] = json!(facts.without_book);
@@ -82,6 +83,7 @@ fn balance(balance: &Balance) -> Value {
         "blocked_seconds": seconds(balance.blocked_ns),
         "residual_seconds": balance.residual_ns as f64 / 1e9,
         "residual_share": number(Some(balance.residual_share())),
+        "uncounted_seconds": balance.uncounted_ns as f64 / 1e9,
     })
 }
 

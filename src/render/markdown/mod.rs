@@ -125,7 +125,10 @@ fn flame_graph(profile: &Profile, links: &[Link]) -> String {
     }
     let mut out = "### Flame graph\n".to_owned();
     let service = inline(&profile.recording.service);
-    for (extension, what) in [("svg", "Flame graph"), ("off-cpu.svg", "Off-CPU flame graph")] {
+    for (extension, what) in [
+        ("svg", "Flame graph"),
+        ("off-cpu.svg", "Off-CPU flame graph"),
+    ] {
         if let Some(svg) = links.iter().find(|link| link.extension == extension) {
             out.push_str(&format!("\n![{what} of {service}]({})\n", svg.path));
         }

@@ -2,8 +2,8 @@
 
 use super::NAME_CHARS;
 use crate::analysis::Analysis;
-use crate::analysis::bottlenecks::{self, Kind};
 use crate::analysis::books::{Balance, Books};
+use crate::analysis::bottlenecks::{self, Kind};
 use crate::analysis::waits::{WaitAnalysis, WaitPath};
 use crate::profile::{KERNEL_SUFFIX, Profile, WaitFacts};
 use crate::render::escape::{code, code_cell, inline};
@@ -15,6 +15,7 @@ const TOP_THREADS: usize = 12;
 const TOP_WAITS: usize = 10;
 const TOP_BOTTLENECKS: usize = 10;
 const TOP_QUOTA: usize = 5;
+const TOP_WAKERS: usize = 3;
 /// Names of a call chain that are shown.
 const CHAIN_NAMES: usize = 6;
 /// A larger residual is said to be one.
@@ -32,7 +33,11 @@ pub(super) fn time_and_waits(profile: &Profile, analysis: &Analysis) -> String {
         paths(waits),
         quota(waits),
     ];
-    let parts: Vec<&str> = parts.iter().map(|p| p.trim_end()).filter(|p| !p.is_empty()).collect();
+    let parts: Vec<&str> = parts
+        .iter()
+        .map(|p| p.trim_end())
+        .filter(|p| !p.is_empty())
+        .collect();
     parts.join("\n\n")
 }
 
@@ -79,13 +84,28 @@ fn time(books: &Books, facts: Option<&WaitFacts>) -> String {
     ];
     let left_out = books.threads.len().saturating_sub(TOP_THREADS);
     if left_out > 0 {
-        notes.push(format!("{left_out} more threads are only in the first row."));
+        notes.push(format!(
+            "{left_out} more threads are only in the first row."
+        ));
     }
-    if books.all.residual_share().abs() > LARGE_RESIDUAL {
+    let (residual, uncounted) = (books.all.residual_share(), books.all.uncounted_share());
+    if residual.abs() > LARGE_RESIDUAL {
+        notes.push(format!(
+            "Of its {:+.2} %, {:+.2} points are time at which a thread had a CPU and the scheduler counted none for it: interrupts, or \
+             the hypervisor had the CPU.",
+            100.0 * residual,
+            100.0 * uncounted
+        ));
+    }
+    if (residual - uncounted).abs() > LARGE_RESIDUAL {
         notes.push("**The books do not balance**: part of the time is not accounted for.".into());
     }
     notes.extend(facts.map(how_measured).unwrap_or_default());
-    format!("### Where the time goes\n\n{}\n{}\n", table.to_markdown(), notes.join(" "))
+    format!(
+        "### Where the time goes\n\n{}\n{}\n",
+        table.to_markdown(),
+        notes.join(" ")
+    )
 }
 
 /// What limits the figures.
@@ -207,7 +227,7 @@ fn paths(waits: &WaitAnalysis) -> String {
             },
             chain(&path.chain)
         ));
-        for waker in &path.wakers {
+        for waker in path.wakers.iter().take(TOP_WAKERS) {
             out.push_str(&format!(
                 "   - {} ended by thread {}: {}\n",
                 units::duration_ns(waker.ns),

@@ -3,7 +3,7 @@
 use super::*;
 use crate::profile::{
     Accounting, Frame, FrameKind, Function, Line, Mapping, MappingKind, Profile, ProfileBuilder,
-    Recording, Sample, StackEnd, StackIx, Thread, Unresolved, Why, canned, canned_with_waits, canned_with_waits,
+    Recording, Sample, StackEnd, StackIx, Thread, Unresolved, Why, canned, canned_with_waits,
 };
 use crate::store::gzip::unpack;
 
@@ -144,7 +144,10 @@ fn waits_survive_with_who_ended_them_and_what_used_a_quota_up() {
     let profile = canned_with_waits();
     let read = round_trip(&profile);
     assert_same(&profile, &read);
-    let (waits, again) = (profile.waits.expect("waits"), read.waits.clone().expect("waits"));
+    let (waits, again) = (
+        profile.waits.expect("waits"),
+        read.waits.clone().expect("waits"),
+    );
     assert_eq!(waits.facts, again.facts);
     // Stacks that the ticks have, too, keep their numbers.
     assert_eq!(waits.samples, again.samples);
