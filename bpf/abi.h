@@ -186,6 +186,8 @@ struct thread_book {
 	/* The cgroup's queue as it left the CPU, and how long that had been throttled by then. */
 	__u64 queue;
 	__u64 throttle_clock_ns;
+	/* And how long it had been runnable without a CPU in its life, by the scheduler. */
+	__u64 run_delay_ns;
 	/* Number of the wait that it is in or was in last. */
 	__u32 waits;
 	/* How many waits the stack of this one stands for; 0: none was taken. */
@@ -343,9 +345,9 @@ _Static_assert(sizeof(struct exit_record) == 40, "abi");
 _Static_assert(sizeof(struct counters) == 104, "abi");
 _Static_assert(sizeof(struct wait_record) == 64, "abi");
 _Static_assert(sizeof(struct wait_site) == 12, "abi");
-_Static_assert(sizeof(struct thread_book) == 320, "abi");
-_Static_assert(__builtin_offsetof(struct thread_book, began_ns) == 64, "abi");
-_Static_assert(__builtin_offsetof(struct thread_book, blocked_ns) == 104, "abi");
+_Static_assert(sizeof(struct thread_book) == 328, "abi");
+_Static_assert(__builtin_offsetof(struct thread_book, began_ns) == 72, "abi");
+_Static_assert(__builtin_offsetof(struct thread_book, blocked_ns) == 112, "abi");
 _Static_assert(__builtin_offsetof(struct sample_record, bridged) == 37, "abi");
 _Static_assert(__builtin_offsetof(struct sample_record, copied_words) == 38, "abi");
 _Static_assert(sizeof(struct unwind_rule) == 8, "abi");

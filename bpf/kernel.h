@@ -72,6 +72,14 @@ struct sched_entity {
 	struct cfs_rq *cfs_rq;
 };
 
+/* Kept with CONFIG_SCHED_INFO, which /proc/PID/schedstat needs, too. */
+struct sched_info {
+	/* Time in which it was runnable and not on a CPU, up to when it was last put into a queue. */
+	unsigned long long run_delay;
+	/* When that was, by the queue's clock; 0 while it is in none. */
+	unsigned long long last_queued;
+};
+
 struct inode {
 	unsigned short i_mode;
 };
@@ -108,6 +116,7 @@ struct task_struct {
 	struct pid *thread_pid;
 	struct signal_struct *signal;
 	struct sched_entity se;
+	struct sched_info sched_info;
 	char comm[16];
 };
 
@@ -157,6 +166,15 @@ static __always_inline __u64 throttle_clock(struct cfs_rq *queue)
 		return queue->throttle_count ? total + queue->rq->clock_task - since : total;
 	}
 	return 0;
+}
+
+/* Time so far in which a task that comes to a CPU was runnable without one, nanoseconds. The scheduler itself enters the
+ * last part of it after its tracepoint. */
+static __always_inline __u64 run_delay(struct task_struct *task)
+{
+	__u64 queued = task->sched_info.last_queued, now = task->se.cfs_rq->rq->clock;
+
+	return task->sched_info.run_delay + (queued && now > queued ? now - queued : 0);
 }
 
 /* Whether a runnable task that leaves its CPU is stopped by a quota. */

@@ -141,13 +141,10 @@ static __always_inline bool take_saved_registers(struct walker *w)
 	return saved.rip != 0 && saved.cs == USER_CS;
 }
 
-/* Of these, of any thread, what tells what it asked the kernel for; zeros where they cannot be read. */
+/* Of these, of any thread, what tells what it asked the kernel for. */
 static __always_inline void read_entry(struct task_struct *task, struct entry_registers *entry)
 {
-	struct pt_regs saved = {};
-
-	bpf_probe_read_kernel(&saved, sizeof(saved), (void *)bpf_task_pt_regs(task));
-	FILL_ENTRY(entry, &saved);
+	FILL_ENTRY(entry, bpf_task_pt_regs(task));
 }
 
 /* The registers user code had, also when the tick hit the kernel on its behalf. */

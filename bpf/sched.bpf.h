@@ -229,7 +229,15 @@ __noinline int walk_running(__u32 key, __u32 pid)
 	return 0;
 }
 
-/* Sends the running thread's stack. */
+static __always_inline void lost_a_record(void)
+{
+	struct counters *count = cpu_counters();
+
+	if (count)
+		count->waits_lost++;
+}
+
+/* Sends the running thread's stack; false: it could not be. */
 static __always_inline bool send_stack(void *ctx, struct ids ids, __u32 kind, __u64 wait, __u32 scale, __u64 now)
 {
 	__u32 cpu = bpf_get_smp_processor_id(), key = cpu + cpus, n = 0;
@@ -247,7 +255,17 @@ static __always_inline bool send_stack(void *ctx, struct ids ids, __u32 kind, __
 	}
 	w->sample.kernel_frames = n & MAX_KERNEL_FRAMES;
 	walk_running(key, ids.pid);
-	return send_sample(w);
+	if (!send_sample(w)) {
+		lost_a_record();
+		return false;
+	}
+	struct counters *count = cpu_counters();
+
+	if (count && kind == RECORD_WAIT_STACK)
+		count->wait_stacks++;
+	else if (count)
+		count->waker_stacks++;
+	return true;
 }
 
 static __always_inline __u64 wait_number(__u32 place, const struct thread_book *book)
@@ -265,9 +283,8 @@ static __always_inline void leave_cpu(void *ctx, __u32 place, struct thread_book
 	struct ids ids = { .pid = book->pid, .tid = book->tid };
 	struct entry_registers entry;
 	struct sched_cpu *cpu = bpf_map_lookup_elem(&sched_cpus, &zero);
-	struct counters *count = cpu_counters();
 
-	if (!cpu || !count)
+	if (!cpu)
 		return;
 	read_entry(task, &entry);
 	struct wait_site *site = site_of(book, &entry, runnable);
@@ -291,6 +308,8 @@ static __always_inline void leave_cpu(void *ctx, __u32 place, struct thread_book
 		book->queue = (__u64)task->se.cfs_rq;
 		book->throttle_clock_ns = throttle_clock(task->se.cfs_rq);
 	}
+	if (bpf_core_field_exists(task->sched_info))
+		book->run_delay_ns = task->sched_info.run_delay;
 	book->scale = state & TASK_DEAD ? 0 : choose(cpu, site->expected_ns, now);
 	end_change(book);
 
@@ -304,15 +323,19 @@ static __always_inline void leave_cpu(void *ctx, __u32 place, struct thread_book
 		};
 
 		if (bpf_ringbuf_output(&records, &head, sizeof(head), wakeup_flag()))
-			count->waits_lost++;
+			lost_a_record();
 	}
-	if (book->scale) {
-		count->wait_stacks++;
-		if (!send_stack(ctx, ids, RECORD_WAIT_STACK, wait_number(place, book), book->scale, now)) {
-			count->waits_lost++;
-			book->scale = 0;
-		}
-	}
+	if (book->scale && !send_stack(ctx, ids, RECORD_WAIT_STACK, wait_number(place, book), book->scale, now))
+		book->scale = 0;
+}
+
+/* How long a thread that comes to a CPU, and had left one to be blocked, was runnable: by the scheduler's own figure, which
+ * goes on where another CPU takes it; else by when it was woken. */
+static __always_inline __u64 runnable_since_woken(struct thread_book *book, struct task_struct *task, __u64 now)
+{
+	if (bpf_core_field_exists(task->sched_info) && bpf_core_field_exists(task->se.cfs_rq))
+		return run_delay(task) - book->run_delay_ns;
+	return book->woken_ns >= book->since_ns ? now - book->woken_ns : 0;
 }
 
 /* A thread comes to a CPU: what it did since it left another is known. */
@@ -321,15 +344,14 @@ static __always_inline void take_cpu(__u32 place, struct thread_book *book, stru
 	__u64 off_ns = now - book->since_ns, blocked_ns = 0, runnable_ns, throttled_ns = 0;
 	struct wait_site *site = &book->sites[book->site & (SITES - 1)];
 	__u32 cause = book->cause < CAUSES ? book->cause : CAUSE_OTHER;
-	struct counters *count = cpu_counters();
 
-	if (!count)
-		return;
-	if (book->state == STATE_BLOCKED)
-		blocked_ns = book->woken_ns >= book->since_ns ? book->woken_ns - book->since_ns : off_ns;
-	if (blocked_ns > off_ns)
-		blocked_ns = off_ns;
-	runnable_ns = off_ns - blocked_ns;
+	runnable_ns = off_ns;
+	if (book->state == STATE_BLOCKED) {
+		runnable_ns = runnable_since_woken(book, task, now);
+		if (runnable_ns > off_ns)
+			runnable_ns = off_ns;
+		blocked_ns = off_ns - runnable_ns;
+	}
 	if (bpf_core_field_exists(task->se.cfs_rq) && book->queue == (__u64)task->se.cfs_rq) {
 		throttled_ns = throttle_clock(task->se.cfs_rq) - book->throttle_clock_ns;
 		if (throttled_ns > runnable_ns)
@@ -378,7 +400,7 @@ static __always_inline void take_cpu(__u32 place, struct thread_book *book, stru
 
 	book->scale = 0;
 	if (bpf_ringbuf_output(&records, &record, sizeof(record), wakeup_flag()))
-		count->waits_lost++;
+		lost_a_record();
 }
 
 SEC("tp_btf/sched_switch")
@@ -424,18 +446,15 @@ int BPF_PROG(on_waking, struct task_struct *task)
 	__u32 waker_place = place_of(waker);
 	struct thread_book *its = waker_place ? book_at(waker_place) : NULL;
 	struct entry_registers entry;
-	struct counters *count = cpu_counters();
 
-	if (!its || its == book || !count)
+	if (!its || its == book)
 		return 0;
 	read_entry(waker, &entry);
 	if (cause_of(waker, 0, &entry) != book->cause)
 		return 0;
 	struct ids ids = { .pid = its->pid, .tid = its->tid };
 
-	count->waker_stacks++;
-	if (!send_stack(ctx, ids, RECORD_WAKER, wait_number(place, book), book->scale, now))
-		count->waits_lost++;
+	send_stack(ctx, ids, RECORD_WAKER, wait_number(place, book), book->scale, now);
 	return 0;
 }
 

@@ -76,13 +76,23 @@ struct entry_registers {
 	bool is_64_bit;
 };
 
-#define FILL_ENTRY(entry, regs)                            \
-	do {                                               \
-		(entry)->ip = (regs)->rip;                 \
-		(entry)->sp = (regs)->rsp;                 \
-		(entry)->syscall = (regs)->orig_rax;       \
-		(entry)->first = (regs)->rdi;              \
-		(entry)->is_64_bit = (regs)->cs == USER_CS; \
+/* The kernel's names for what ptrace(2) calls rip, rsp, orig_rax, rdi and cs. */
+struct pt_regs___kernel {
+	unsigned long ip;
+	unsigned long sp;
+	unsigned long orig_ax;
+	unsigned long di;
+	unsigned long cs;
+} __attribute__((preserve_access_index));
+
+#define FILL_ENTRY(entry, regs)                                          \
+	do {                                                             \
+		const struct pt_regs___kernel *from = (const void *)(regs); \
+		(entry)->ip = from->ip;                                  \
+		(entry)->sp = from->sp;                                  \
+		(entry)->syscall = from->orig_ax;                        \
+		(entry)->first = from->di;                               \
+		(entry)->is_64_bit = (__u16)from->cs == USER_CS;         \
 	} while (0)
 
 /* Offsets in struct ucontext of the kernel (arch/x86/include/uapi/asm/ucontext.h, struct sigcontext_64). */

@@ -133,6 +133,7 @@ pub struct ThreadBook {
     pub woken_ns: u64,
     pub queue: u64,
     pub throttle_clock_ns: u64,
+    pub run_delay_ns: u64,
     pub waits: u32,
     pub scale: u32,
     pub cause: u8,
@@ -236,9 +237,9 @@ const _: () = assert!(offset_of!(SampleRecord, copied_words) == 38);
 const _: () = assert!(size_of::<ExitRecord>() == 40);
 const _: () = assert!(size_of::<Counters>() == 104);
 const _: () = assert!(size_of::<WaitRecord>() == 64 && size_of::<WaitSite>() == 12);
-const _: () = assert!(size_of::<ThreadBook>() == 320);
-const _: () = assert!(offset_of!(ThreadBook, began_ns) == 64);
-const _: () = assert!(offset_of!(ThreadBook, blocked_ns) == 104);
+const _: () = assert!(size_of::<ThreadBook>() == 328);
+const _: () = assert!(offset_of!(ThreadBook, began_ns) == 72);
+const _: () = assert!(offset_of!(ThreadBook, blocked_ns) == 112);
 const _: () = assert!(size_of::<UnwindPage>() == 8 && size_of::<UnwindTableEntry>() == 20);
 const _: () = assert!(size_of::<UnwindSpan>() == 32 && offset_of!(UnwindSpan, table) == 24);
 const _: () = assert!(size_of::<AddressSpace>() == 12);
