@@ -83,18 +83,26 @@ pub(super) fn intervals(points: &[CapacityPoint], shortest_ns: u64) -> Vec<Inter
     };
     for to in points.get(1..).unwrap_or(&[]) {
         let length_ns = to.at_ns.saturating_sub(from.at_ns);
-        if length_ns == 0 || length_ns < shortest_ns {
+        let node_length_ns = node_at_ns(to).saturating_sub(node_at_ns(from));
+        if length_ns == 0 || node_length_ns == 0 || length_ns < shortest_ns {
             continue;
         }
-        let cores = |a: u64, b: u64| b.saturating_sub(a) as f64 / length_ns as f64;
+        let cores = |a: u64, b: u64, ns: u64| b.saturating_sub(a) as f64 / ns as f64;
         intervals.push(Interval {
             length_ns,
-            service_cores: cores(from.service_cpu_ns, to.service_cpu_ns),
-            node_cores: cores(from.node_busy_ns, to.node_busy_ns),
+            service_cores: cores(from.service_cpu_ns, to.service_cpu_ns, length_ns),
+            node_cores: cores(from.node_busy_ns, to.node_busy_ns, node_length_ns),
         });
         from = to;
     }
     intervals
+}
+
+fn node_at_ns(point: &CapacityPoint) -> u64 {
+    match point.node_at_ns {
+        0 => point.at_ns,
+        at_ns => at_ns,
+    }
 }
 
 /// Percentiles weighted by the intervals' lengths; `None` without intervals.

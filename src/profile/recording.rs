@@ -53,8 +53,10 @@ pub struct LimitFacts {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CapacityPoint {
-    /// Since the recording began, nanoseconds.
+    /// When the service's CPU time was read, nanoseconds since the gauges were opened.
     pub at_ns: u64,
+    /// When the node's was; 0 in old profiles: at the same time.
+    pub node_at_ns: u64,
     /// CPU time used so far by the service: by its cgroup where it has its own, else by its processes; nanoseconds.
     pub service_cpu_ns: u64,
     /// Non-idle CPU time of the node so far, nanoseconds; and steal.

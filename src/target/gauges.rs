@@ -4,8 +4,9 @@
 //! It draws no conclusion; `capacity` does.
 //!
 //! Whose CPU time? The service's own cgroup when all PIDs share one that is not the root of the machine: then nothing
-//! escapes. Otherwise the PIDs themselves. Files are opened once and read in place. Figures that cost a read per
-//! thread (run delay, thread count, memory) are taken once a second and are `None` in between.
+//! escapes. Otherwise the PIDs themselves. Files are opened once and read in place. CPU counters are stamped with the
+//! time at which they were read, whatever else the reader was kept from. Figures that cost a read per thread (run
+//! delay, thread count, memory) are taken once a second and are `None` in between.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,10 +16,13 @@ use nix::unistd::{SysconfVar, sysconf};
 use super::cgroup::{Cgroup, parse_psi_some_us};
 use super::small_file::HeldFile;
 use crate::profile::{CapacityFacts, CapacityPoint, CgroupCpu, LimitFacts};
+use crate::sys::usage::monotonic_ns;
 
+mod moment;
 mod processes;
 mod scope;
 
+use moment::read_at_once;
 use processes::Processes;
 use scope::{Scope, choose_scope, common_cgroup, read_limits, refresh_limits};
 
@@ -42,6 +46,8 @@ pub struct Gauges {
     pressure: [Option<HeldFile>; 3],
     psi_scope: &'static str,
     limits: LimitFacts,
+    /// Readings' times count from here.
+    opened_ns: u64,
     points: Vec<CapacityPoint>,
     /// The last reading, kept or not.
     latest: CapacityPoint,
@@ -76,6 +82,7 @@ impl Gauges {
             pressure,
             psi_scope,
             limits,
+            opened_ns: monotonic_ns(),
             points: Vec::new(),
             latest: CapacityPoint::default(),
             spacing_ns: 0,
@@ -95,19 +102,15 @@ impl Gauges {
     }
 
     /// Reads all gauges and keeps the point.
-    ///
-    /// `at_ns`: nanoseconds since the recording began.
-    pub fn read(&mut self, at_ns: u64) -> CapacityPoint {
-        let slow = at_ns >= self.next_slow_ns;
-        if slow {
-            self.next_slow_ns = at_ns.saturating_add(SLOW_EVERY_NS);
-        }
-        let mut point = CapacityPoint {
-            at_ns,
-            ..CapacityPoint::default()
-        };
+    pub fn read(&mut self) -> CapacityPoint {
+        let mut point = CapacityPoint::default();
         self.read_node(&mut point);
-        self.read_service(&mut point, slow);
+        self.read_cpu(&mut point);
+        let slow = point.at_ns >= self.next_slow_ns;
+        if slow {
+            self.next_slow_ns = point.at_ns.saturating_add(SLOW_EVERY_NS);
+            self.read_slowly(&mut point);
+        }
         point.psi_cpu_some_us = self.read_pressure(0);
         point.psi_memory_some_us = self.read_pressure(1);
         point.psi_io_some_us = self.read_pressure(2);
@@ -178,49 +181,69 @@ impl Gauges {
     }
 
     fn read_node(&mut self, point: &mut CapacityPoint) {
-        let Some(text) = self
-            .node_stat
-            .as_ref()
-            .and_then(|f| f.read(&mut self.buffer))
-        else {
+        let Some(file) = &self.node_stat else {
             return;
         };
-        if let Some((busy, steal)) = parse_node_ticks(text) {
+        let since = self.opened_ns;
+        let buffer = &mut self.buffer;
+        let reading = read_at_once(
+            || monotonic_ns() - since,
+            || file.read(buffer).and_then(parse_node_ticks),
+        );
+        point.node_at_ns = reading.at_ns;
+        if let Some((busy, steal)) = reading.value {
             point.node_busy_ns = busy.saturating_mul(self.tick_ns);
             point.node_steal_ns = steal.saturating_mul(self.tick_ns);
         }
     }
 
-    fn read_service(&mut self, point: &mut CapacityPoint, slow: bool) {
-        let last_cpu_ns = self.latest.service_cpu_ns;
+    /// CPU time and throttling, which belong together, and the time of both.
+    fn read_cpu(&mut self, point: &mut CapacityPoint) {
+        let since = self.opened_ns;
+        let now_ns = || monotonic_ns() - since;
         match &self.scope {
-            Scope::Node => point.service_cpu_ns = point.node_busy_ns,
-            Scope::Processes => point.service_cpu_ns = self.processes.cpu_ns(),
+            Scope::Node => {
+                point.at_ns = match &self.node_stat {
+                    Some(_) => point.node_at_ns,
+                    None => now_ns(),
+                };
+                point.service_cpu_ns = point.node_busy_ns;
+            }
+            Scope::Processes => {
+                let processes = &mut self.processes;
+                let reading = read_at_once(now_ns, || processes.cpu_ns());
+                point.at_ns = reading.at_ns;
+                point.service_cpu_ns = reading.value;
+            }
             Scope::Cgroup(files) => {
+                let buffer = &mut self.buffer;
+                let reading = read_at_once(now_ns, || {
+                    let usage = files.read_usage(buffer);
+                    (usage, files.read_throttling(buffer))
+                });
+                let (usage, throttling) = reading.value;
+                let last_cpu_ns = self.latest.service_cpu_ns;
+                point.at_ns = reading.at_ns;
                 // A cgroup that is gone uses nothing any more: the counter stands still.
-                let usage = files.read_usage(&mut self.buffer).unwrap_or(last_cpu_ns);
-                point.service_cpu_ns = usage.max(last_cpu_ns);
-                files.read_throttling(point, &mut self.buffer);
+                point.service_cpu_ns = usage.unwrap_or(last_cpu_ns).max(last_cpu_ns);
+                point.nr_periods = throttling.nr_periods;
+                point.nr_throttled = throttling.nr_throttled;
+                point.throttled_ns = throttling.throttled_ns;
             }
         }
-        if !slow {
+    }
+
+    fn read_slowly(&mut self, point: &mut CapacityPoint) {
+        if matches!(self.scope, Scope::Node) {
             return;
         }
-        match &self.scope {
-            Scope::Node => {}
-            Scope::Processes => {
-                let slow = self.processes.read_slowly();
-                point.threads = Some(slow.threads);
-                point.run_delay_ns = slow.run_delay_ns;
-                point.memory_bytes = slow.memory_bytes;
-            }
-            Scope::Cgroup(files) => {
-                point.memory_bytes = files.read_working_set(&mut self.buffer);
-                let slow = self.processes.read_slowly();
-                point.threads = Some(slow.threads);
-                point.run_delay_ns = slow.run_delay_ns;
-            }
-        }
+        let slow = self.processes.read_slowly();
+        point.threads = Some(slow.threads);
+        point.run_delay_ns = slow.run_delay_ns;
+        point.memory_bytes = match &self.scope {
+            Scope::Cgroup(files) => files.read_working_set(&mut self.buffer),
+            Scope::Processes | Scope::Node => slow.memory_bytes,
+        };
     }
 
     fn read_pressure(&mut self, which: usize) -> Option<u64> {

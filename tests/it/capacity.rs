@@ -17,12 +17,29 @@ fn record(pid: u32, length: Duration) -> CapacityFacts {
     let mut gauges = Gauges::open(&[pid]);
     let began = Instant::now();
     loop {
-        gauges.read(began.elapsed().as_nanos() as u64);
+        gauges.read();
         if began.elapsed() >= length {
             return gauges.finish();
         }
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// The most cores that one thread can show under a quota in an interval of five periods or longer.
+///
+/// Five periods that begin in the middle of a burst touch six; readings a tenth of a second apart make intervals of up to
+/// six, and one that is longer than five by two bursts touches seven. A period timer can fire late, as when the host
+/// takes the CPU away, so that one refill more falls into the interval. The scheduler looks at the quota and books CPU
+/// time once per tick (10 ms where the kernel counts a hundred a second): what was used beyond the quota, and what was
+/// used before and booked late, add one tick each.
+fn most_cores(quota_cores: f64) -> f64 {
+    const PERIOD_MS: f64 = 100.0;
+    const TICK_MS: f64 = 10.0;
+    let burst_ms = quota_cores * PERIOD_MS;
+    let use_of =
+        |touched: f64, length_ms: f64| ((touched + 1.0) * burst_ms + 2.0 * TICK_MS) / length_ms;
+    let seven = use_of(7.0, 5.0 * PERIOD_MS + 2.0 * burst_ms);
+    use_of(6.0, 5.0 * PERIOD_MS).max(seven)
 }
 
 #[test]
@@ -59,10 +76,8 @@ fn a_quota_of_twenty_percent_is_found_used_up_and_named() {
         "{cores:?}, not {used_cores}"
     );
     assert!(cores.mean <= 0.22, "{cores:?}");
-    assert!(
-        cores.p95 <= 0.2 * 1.25,
-        "an interval of five periods holds at most six bursts: {cores:?}"
-    );
+    let most = most_cores(0.2);
+    assert!(cores.p95 <= most, "{cores:?}, not at most {most}");
     let throttling = capacity.throttling.expect("a quota was set");
     // The quota allows 0.2; the first period may be cut, and 9 s hold 90 of them.
     if used_cores < 0.18 {
@@ -86,7 +101,7 @@ fn a_cgroup_that_goes_away_keeps_what_was_read() {
         Err(reason) => return skip("cgroup", &reason),
     };
     let mut gauges = Gauges::open(&[burner.pid()]);
-    gauges.read(0);
+    gauges.read();
     let mut used = 0;
     let began = Instant::now();
     while used < 20_000_000 {
@@ -95,12 +110,12 @@ fn a_cgroup_that_goes_away_keeps_what_was_read() {
             "the burner does not run"
         );
         std::thread::sleep(Duration::from_millis(20));
-        let cpu = gauges.read(began.elapsed().as_nanos() as u64);
+        let cpu = gauges.read();
         used = gauges.cgroup_cpu().expect("its own cgroup").cpu_ns;
         assert!(cpu.service_cpu_ns >= used);
     }
     drop(burner);
-    gauges.read(began.elapsed().as_nanos() as u64);
+    gauges.read();
     assert!(gauges.cgroup_cpu().expect("its own cgroup").cpu_ns >= used);
     let facts = gauges.finish();
     assert_eq!(facts.limits.cpu_limit_cores, Some(0.5));

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::held;
-use crate::profile::{CapacityPoint, LimitFacts};
-use crate::target::cgroup::{Cgroup, Version, parse_cpu_stat};
+use crate::profile::LimitFacts;
+use crate::target::cgroup::{Cgroup, CpuStat, Version, parse_cpu_stat};
 use crate::target::host::{mem_total_bytes, parse_cpu_list};
 use crate::target::small_file::{HeldFile, field, field_number, read_text};
 
@@ -44,14 +44,10 @@ impl CgroupFiles {
         place.parse_cpu_usage_ns(self.usage.read(buffer)?)
     }
 
-    pub(super) fn read_throttling(&self, point: &mut CapacityPoint, buffer: &mut [u8]) {
-        let Some(text) = self.throttling.as_ref().and_then(|f| f.read(buffer)) else {
-            return;
-        };
-        let stat = parse_cpu_stat(text);
-        point.nr_periods = stat.nr_periods;
-        point.nr_throttled = stat.nr_throttled;
-        point.throttled_ns = stat.throttled_ns;
+    /// Counters of the directory that imposes the quota; nothing known when they cannot be read.
+    pub(super) fn read_throttling(&self, buffer: &mut [u8]) -> CpuStat {
+        let text = self.throttling.as_ref().and_then(|f| f.read(buffer));
+        text.map(parse_cpu_stat).unwrap_or_default()
     }
 
     /// Memory in use less the inactive page cache, which the kernel takes back before it kills: the "working set" that
