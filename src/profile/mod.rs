@@ -36,7 +36,9 @@ pub use end::{StackEnd, Why};
 pub use frame::{Frame, FrameKind, Function, FunctionIx, Line, Unresolved};
 pub use mapping::{Mapping, MappingIx, MappingKind};
 pub use package::PackageFact;
-pub use recording::{CapacityFacts, CapacityPoint, LimitFacts, Origin, Recording, SelfCost};
+pub use recording::{
+    CapacityFacts, CapacityPoint, CpuBusy, LimitFacts, MemoryEvents, Origin, Recording, SelfCost,
+};
 pub use stack::{FrameIx, StackIx, StackTree};
 
 /// Index into [`Profile::threads`].

@@ -39,8 +39,14 @@ pub struct LimitFacts {
     pub cgroup_version: u8,
     /// CPUs the quota allows (quota over period), the tightest up the tree; `None` without a quota.
     pub cpu_limit_cores: Option<f64>,
+    /// How often that quota is refilled, nanoseconds.
+    pub cpu_period_ns: Option<u64>,
     /// `cpu.weight` (v2) or `cpu.shares` (v1).
     pub cpu_weight: Option<u64>,
+    /// v1's `cpu.shares`, or v2's weight turned back into it.
+    pub cpu_shares: Option<u64>,
+    /// Share of the node's CPU time that the weights guarantee when every cgroup beside it wants all it can get.
+    pub cpu_guaranteed_share: Option<f64>,
     pub memory_limit_bytes: Option<u64>,
     /// CPUs the service may run on (cpuset and affinity); `None` where not known.
     pub allowed_cpus: Option<u32>,
@@ -67,13 +73,40 @@ pub struct CapacityPoint {
     pub throttled_ns: Option<u64>,
     /// Memory in use that cannot simply be taken back (without inactive page cache); read once a second.
     pub memory_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swap_bytes: Option<u64>,
     pub threads: Option<u32>,
     /// PSI `some` totals, microseconds stalled so far.
     pub psi_cpu_some_us: Option<u64>,
     pub psi_memory_some_us: Option<u64>,
     pub psi_io_some_us: Option<u64>,
+    /// PSI `full` totals: nothing but stalled tasks.
+    pub psi_cpu_full_us: Option<u64>,
+    pub psi_memory_full_us: Option<u64>,
+    pub psi_io_full_us: Option<u64>,
     /// Time spent waiting on a run queue so far by the service's threads (schedstat), nanoseconds.
     pub run_delay_ns: Option<u64>,
+}
+
+/// How often a cgroup came to the end of its memory, over its life; `None` where it does not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MemoryEvents {
+    /// Allocations that hit the limit (v2 `max`, v1 `failcnt`); most of them succeed once cache was given up.
+    pub limit_hits: Option<u64>,
+    /// Allocations that failed for good (v2 `oom`), and processes killed for them.
+    pub ooms: Option<u64>,
+    pub oom_kills: Option<u64>,
+}
+
+/// CPU time on one CPU between the first and the last reading, nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CpuBusy {
+    pub cpu: u32,
+    /// Of all that ran there; and of the service, where its cgroup says so (v1).
+    pub node_ns: u64,
+    pub service_ns: Option<u64>,
 }
 
 /// Everything the capacity analysis is computed from.
@@ -90,6 +123,11 @@ pub struct CapacityFacts {
     /// Peak memory and OOM kills over the cgroup's life, where it says so.
     pub memory_peak_bytes: Option<u64>,
     pub oom_kills: Option<u64>,
+    /// At the first and at the last reading.
+    pub memory_events_before: MemoryEvents,
+    pub memory_events: MemoryEvents,
+    /// In the order of the CPUs.
+    pub cpu_busy: Vec<CpuBusy>,
     /// What could not be read, and why.
     pub gaps: Vec<String>,
 }
