@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::args::{OutputArgs, RecordArgs, SamplerArg, TargetArgs, UnwindArg};
 use super::choose::{self, Chosen, SamplerKind};
 use super::stop::{Exit, Failure};
-use super::symbols;
+use super::{planning, symbols};
+use crate::capacity::Planning;
 use crate::sampling::{Scope, can_open};
 use crate::symbolize::options::SymbolOptions;
 use crate::sys::perf::{StackSource, Trigger};
@@ -56,6 +57,8 @@ pub(super) struct Outputs {
     pub files: Vec<(Format, PathBuf)>,
     pub per_thread: bool,
     pub short_names: bool,
+    /// What the capacity analysis is to work out.
+    pub planning: Planning,
 }
 
 impl Outputs {
@@ -70,6 +73,7 @@ impl Outputs {
             files: files.collect::<Result<_, Failure>>()?,
             per_thread: args.per_thread,
             short_names: args.short_names,
+            planning: Planning::default(),
         })
     }
 }
@@ -146,7 +150,8 @@ pub(super) const DEFAULT_PRECISION: f64 = 0.01;
 
 impl RecordPlan {
     pub fn of(args: RecordArgs) -> Result<RecordPlan, Failure> {
-        let outputs = Outputs::of(&args.output)?;
+        let mut outputs = Outputs::of(&args.output)?;
+        outputs.planning = planning::of(&args.planning)?;
         let (symbols, mut warnings) = symbols::options(&args.symbols)?;
         let target = target(&args.target)?;
         if args
@@ -237,13 +242,30 @@ fn named(name: &str) -> Result<Target, Failure> {
 
 /// A process that exists, has not ended and may be looked at.
 fn check_process(pid: u32) -> Result<(), Failure> {
+    existing_process(pid)?;
+    match std::fs::read(format!("/proc/{pid}/maps")) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Failure::new(
+            Exit::NotPermitted,
+            anyhow::Error::new(error)
+                .context(format!("not permitted to read the mappings of PID {pid}")),
+        )
+        .hint("run as root or as the target's user, or grant CAP_SYS_PTRACE and CAP_PERFMON; see `perfprof doctor`")),
+        _ => Ok(()),
+    }
+}
+
+/// A process that exists, has not ended and is none of the kernel's.
+pub(super) fn existing_process(pid: u32) -> Result<(), Failure> {
     let no_target = |message: String| Failure::message(Exit::NoTarget, message);
     let stat = Stat::of(pid).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => no_target(format!("no process with PID {pid}")).hint(
             "PIDs are those of this PID namespace; in a pod, `shareProcessNamespace: true` shows the others",
         ),
-        _ => Failure::new(
-            Exit::NoTarget,
+        kind => Failure::new(
+            match kind {
+                io::ErrorKind::PermissionDenied => Exit::NotPermitted,
+                _ => Exit::NoTarget,
+            },
             anyhow::Error::new(error).context(format!("failed to look at PID {pid}")),
         ),
     })?;
@@ -259,15 +281,7 @@ fn check_process(pid: u32) -> Result<(), Failure> {
                 .hint("it has no code of a service; `--all` records the kernel's work, too"),
         );
     }
-    match std::fs::read(format!("/proc/{pid}/maps")) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Failure::new(
-            Exit::NotPermitted,
-            anyhow::Error::new(error)
-                .context(format!("not permitted to read the mappings of PID {pid}")),
-        )
-        .hint("run as root or as the target's user, or grant CAP_SYS_PTRACE and CAP_PERFMON; see `perfprof doctor`")),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// The command name of the target.
