@@ -61,7 +61,7 @@ pub fn chart(capacity: &Capacity, points: &[CapacityPoint]) -> Option<String> {
     let mut out = head(capacity);
     for step in steps.iter().filter(|step| step.stopped > 0.0) {
         out += &format!(
-            "<rect x=\"{:.1}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{}\" fill=\"{STOPPED}\" fill-opacity=\"{:.2}\"/>\n",
+            "<rect shape-rendering=\"crispEdges\" x=\"{:.1}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{}\" fill=\"{STOPPED}\" fill-opacity=\"{:.2}\"/>\n",
             x(step.from),
             x(step.to) - x(step.from),
             BOTTOM - TOP,

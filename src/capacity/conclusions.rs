@@ -3,6 +3,7 @@
 //! In: a [`Capacity`]. Out: CommonMark. Names of functions and files are others' text and are escaped.
 
 use super::markdown::{escape, number};
+use super::planning::replicas_needed;
 use super::{Capacity, PathCores, QuotaVerdict};
 
 /// Nobody plans by the twentieth path.
@@ -87,18 +88,30 @@ fn replicas(capacity: &Capacity) -> Option<String> {
         (low, Some(high)) if low == high => String::new(),
         (low, _) => format!("; by the interval of p95 {low} to {high}"),
     };
-    let bursty = capacity
-        .quota
-        .as_ref()
-        .is_some_and(|quota| quota.verdict == QuotaVerdict::Bursty);
-    let caution = match bursty {
-        true => " Throttling does not end by that, see above.",
-        false => "",
-    };
+    let caution = throttling_and_replicas(capacity, replicas.now);
     Some(format!(
         "Replicas needed: {}, from {}{span}. Load is taken to spread evenly.{caution}",
         replicas.needed, replicas.arithmetic
     ))
+}
+
+/// Use ends at the quota, so that it tells too little of a load that is stopped by it.
+fn throttling_and_replicas(capacity: &Capacity, now: u32) -> String {
+    let Some(quota) = &capacity.quota else {
+        return String::new();
+    };
+    match (quota.verdict, &quota.demand_cores, capacity.ceiling_cores) {
+        (QuotaVerdict::Bursty, _, _) => " Throttling does not end by that, see above.".to_owned(),
+        (QuotaVerdict::TooSmall, Some(demand), Some(limit)) => {
+            let target = capacity.target_utilization;
+            let needed = replicas_needed(now, demand.p95 / limit, target);
+            format!(
+                " The quota hides what more was wanted: at most {} cores at p95, for which it takes {needed}.",
+                number(demand.p95)
+            )
+        }
+        _ => String::new(),
+    }
 }
 
 fn path_words(path: &PathCores) -> String {

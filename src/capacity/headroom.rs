@@ -53,9 +53,12 @@ pub(super) fn of(capacity: &Capacity) -> Option<Headroom> {
     let mut arithmetic = format!(
         "{ceiling:.2} cores ({words}) × {target:.2} target − {used:.3} cores at p95 = {cores:.3} cores",
     );
+    let sign = if cores < 0.0 { '−' } else { '+' };
     if let Some(factor) = load_factor {
-        arithmetic +=
-            &format!("; ({p95:.3} + {cores:.3}) ÷ {p95:.3} = {factor:.2} times this load");
+        arithmetic += &format!(
+            "; ({p95:.3} {sign} {:.3}) ÷ {p95:.3} = {factor:.2} times this load",
+            cores.abs()
+        );
     }
     Some(Headroom {
         target_utilization: target,

@@ -112,9 +112,9 @@ fn facts(capacity: &Capacity) -> Vec<[String; 2]> {
         ],
         [
             "Waiting for a CPU".to_owned(),
-            capacity.run_delay.map_or(unknown(), |d| {
-                format!("{:.1} ms per second, all threads", d * 1e3)
-            }),
+            capacity
+                .run_delay
+                .map_or(unknown(), |delay| run_delay_words(capacity, delay)),
         ],
         [
             "Taken by the hypervisor (steal)".to_owned(),
@@ -163,18 +163,14 @@ fn cpu_rows(capacity: &Capacity) -> Vec<[String; 6]> {
             number(p.max),
         ],
     };
-    vec![
-        head,
-        row(
-            &format!("service, each {:.0} ms", ms(capacity.interval_ns)),
-            &capacity.cpu_cores,
-        ),
-        row(
-            &format!("service, each {:.0} ms", ms(capacity.fine_interval_ns)),
-            &capacity.fine_cores,
-        ),
-        row("node, with everything on it", &capacity.node_cores),
-    ]
+    let each = |ns: u64| format!("service, each {:.0} ms", ms(ns));
+    let mut rows = vec![head, row(&each(capacity.interval_ns), &capacity.cpu_cores)];
+    // Without a quota readings are not joined, and this row would be the same.
+    if capacity.fine_interval_ns < capacity.interval_ns {
+        rows.push(row(&each(capacity.fine_interval_ns), &capacity.fine_cores));
+    }
+    rows.push(row("node, with everything on it", &capacity.node_cores));
+    rows
 }
 
 fn scope_words(capacity: &Capacity) -> String {
@@ -257,6 +253,15 @@ fn request_words(capacity: &Capacity) -> String {
         words += &format!(", {:.0} % used at p95", share * 100.0);
     }
     words
+}
+
+/// The scheduler's run delay does not tell a thread without a CPU from one that the quota stops.
+fn run_delay_words(capacity: &Capacity, delay: f64) -> String {
+    let stopped = match capacity.throttling {
+        Some(t) if t.throttled_periods > 0 => ", stopped by the quota included",
+        _ => "",
+    };
+    format!("{:.1} ms per second, all threads{stopped}", delay * 1e3)
 }
 
 fn balance_words(capacity: &Capacity) -> String {

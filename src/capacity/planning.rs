@@ -129,7 +129,7 @@ pub(super) fn cost(capacity: &Capacity, planning: &Planning) -> Option<Cost> {
         .ceiling_cores
         .map(|ceiling| planning.target_utilization * ceiling / mean * each);
     let spread = match planning.replicas {
-        Some(replicas) if replicas > 1 => format!(" (a {replicas}th of {all:.1})"),
+        Some(replicas) if replicas > 1 => format!(" ({all:.1} ÷ {replicas} replicas)"),
         _ => String::new(),
     };
     let mut arithmetic = format!(

@@ -23,7 +23,7 @@ mod processes;
 mod scope;
 
 use moment::read_at_once;
-use node::{NodeStat, by_cpu_since};
+use node::{NodeStat, by_cpu_since, memory_used_bytes};
 use pressure::PressureFiles;
 use processes::Processes;
 use scope::{Scope, choose_scope, common_cgroup, own_scope, read_limits, refresh_limits};
@@ -249,6 +249,7 @@ impl Gauges {
 
     fn read_slowly(&mut self, point: &mut CapacityPoint) {
         if matches!(self.scope, Scope::Node) {
+            point.memory_bytes = memory_used_bytes();
             return;
         }
         let slow = self.processes.read_slowly();

@@ -3,7 +3,7 @@
 //! In: a quota. Out: a running burner, or why there cannot be one.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,9 +17,11 @@ const HELD_THEN_BUSY: &str =
     "read go; memory=$(head -c 4000000 /dev/zero | tr '\\0' x); while :; do :; done";
 pub(crate) const TOUCHED_BYTES: u64 = 4_000_000;
 
-/// A shell that loops for ever, in cgroups of its own.
+/// A process in cgroups of its own.
 pub(crate) struct Burner {
     child: Child,
+    path: String,
+    /// Innermost first.
     dirs: Vec<PathBuf>,
 }
 
@@ -27,32 +29,71 @@ impl Burner {
     /// One busy process under a CPU quota in percent of one CPU and a memory limit; on v1 or v2, whichever has the
     /// `cpu` controller.
     pub(crate) fn with_limits(quota_pct: u32, memory_bytes: u64) -> Result<Burner, String> {
-        let quota_us = quota_pct * PERIOD_US / 100;
-        if Path::new(ROOT).join("cpu/cpu.cfs_quota_us").exists()
-            || Path::new(ROOT).join("cpu/cgroup.procs").exists()
-        {
-            let mut burner = Burner::held(&["cpu", "cpuacct", "memory"])?;
-            burner.write("cpu.cfs_period_us", &PERIOD_US.to_string())?;
-            burner.write("cpu.cfs_quota_us", &quota_us.to_string())?;
-            burner.write("memory.limit_in_bytes", &memory_bytes.to_string())?;
-            burner.go()?;
-            return Ok(burner);
-        }
-        let controllers = fs::read_to_string(Path::new(ROOT).join("cgroup.controllers"))
-            .map_err(|e| format!("no cgroup v1 `cpu` and no v2: {e}"))?;
-        if !controllers.split_whitespace().any(|c| c == "cpu") {
-            return Err("no hierarchy has the `cpu` controller".to_owned());
-        }
-        fs::write(
-            Path::new(ROOT).join("cgroup.subtree_control"),
-            "+cpu +memory",
-        )
-        .map_err(|e| format!("controllers cannot be enabled: {e}"))?;
-        let mut burner = Burner::held(&[""])?;
-        burner.write("cpu.max", &format!("{quota_us} {PERIOD_US}"))?;
-        burner.write("memory.max", &memory_bytes.to_string())?;
+        let mut burner = Burner::limited(&mut shell(), quota_pct, memory_bytes)?;
         burner.go()?;
         Ok(burner)
+    }
+
+    /// The same, and whatever else wants the CPU hardly gets it.
+    pub(crate) fn favoured(quota_pct: u32, memory_bytes: u64) -> Result<Burner, String> {
+        let mut burner = Burner::limited(&mut shell(), quota_pct, memory_bytes)?;
+        burner
+            .write("cpu.shares", "262144")
+            .or_else(|_| burner.write("cpu.weight", "10000"))?;
+        burner.go()?;
+        Ok(burner)
+    }
+
+    /// A busy process whose parent has a quota, too.
+    pub(crate) fn nested(parent_pct: u32, quota_pct: u32) -> Result<Burner, String> {
+        let mut burner = Burner::held(&mut shell(), hierarchies()?, "/inner")?;
+        burner.write_quota(quota_pct)?;
+        let parents: Vec<PathBuf> = burner
+            .dirs
+            .iter()
+            .filter_map(|d| d.parent())
+            .map(Path::to_owned)
+            .collect();
+        let inner = std::mem::replace(&mut burner.dirs, parents);
+        let written = burner.write_quota(parent_pct);
+        let parents = std::mem::replace(&mut burner.dirs, inner);
+        burner.dirs.extend(parents);
+        written?;
+        burner.go()?;
+        Ok(burner)
+    }
+
+    /// A program that waits for a line and says `ready` when it has done what it is for.
+    pub(crate) fn of_program(program: &mut Command, memory_bytes: u64) -> Result<Burner, String> {
+        let mut burner = Burner::limited(program.stdout(Stdio::piped()), 100, memory_bytes)?;
+        burner.go()?;
+        let mut said = String::new();
+        let stdout = burner.child.stdout.take().ok_or("no pipe")?;
+        BufReader::new(stdout)
+            .read_line(&mut said)
+            .map_err(|e| e.to_string())?;
+        match said.trim() {
+            "ready" => Ok(burner),
+            other => Err(format!("the program said `{other}`")),
+        }
+    }
+
+    fn limited(command: &mut Command, quota_pct: u32, memory_bytes: u64) -> Result<Burner, String> {
+        let mut burner = Burner::held(command, hierarchies()?, "")?;
+        burner.write_quota(quota_pct)?;
+        burner
+            .write("memory.limit_in_bytes", &memory_bytes.to_string())
+            .or_else(|_| burner.write("memory.max", &memory_bytes.to_string()))?;
+        Ok(burner)
+    }
+
+    fn write_quota(&mut self, quota_pct: u32) -> Result<(), String> {
+        let quota_us = quota_pct * PERIOD_US / 100;
+        if self.dirs.iter().any(|dir| dir.join("cpu.max").exists()) {
+            return self.write("cpu.max", &format!("{quota_us} {PERIOD_US}"));
+        }
+        self.write("cpu.cfs_period_us", &PERIOD_US.to_string())?;
+        self.write("cpu.cfs_quota_us", &quota_us.to_string())
     }
 
     /// One busy process in a v2 directory beside v1 controllers.
@@ -60,7 +101,7 @@ impl Burner {
         if !Path::new(ROOT).join("unified/cgroup.procs").exists() {
             return Err("this machine is not hybrid".to_owned());
         }
-        let mut burner = Burner::held(&["unified"])?;
+        let mut burner = Burner::held(&mut shell(), &["unified"], "")?;
         burner.go()?;
         Ok(burner)
     }
@@ -70,9 +111,13 @@ impl Burner {
     }
 
     /// Path of the cgroup, as in `/proc/PID/cgroup`.
-    pub(crate) fn path(&self) -> String {
-        let name = self.dirs[0].file_name().expect("a name");
-        format!("/{}", name.to_string_lossy())
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Its directory, in the hierarchy that has the `cpu` controller.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dirs[0]
     }
 
     /// Whether the kernel keeps the most memory ever used: v1 always, v2 from 5.19.
@@ -85,26 +130,36 @@ impl Burner {
         files.any(|file| file.exists())
     }
 
-    /// The shell, already in new directories below these hierarchies, waiting for a line.
-    fn held(hierarchies: &[&str]) -> Result<Burner, String> {
+    /// The program, already in new directories below these hierarchies, waiting for a line. `below` is a further
+    /// directory in each.
+    fn held(command: &mut Command, hierarchies: &[&str], below: &str) -> Result<Burner, String> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("perfprof-test-{}-{number}", std::process::id());
-        let child = Command::new("sh")
-            .args(["-c", HELD_THEN_BUSY])
+        let child = command
             .stdin(Stdio::piped())
             .spawn()
-            .map_err(|e| format!("`sh` does not start: {e}"))?;
+            .map_err(|e| format!("the program does not start: {e}"))?;
         let mut burner = Burner {
             child,
+            path: format!("/{name}{below}"),
             dirs: Vec::new(),
         };
         for hierarchy in hierarchies {
-            let dir = Path::new(ROOT).join(hierarchy).join(&name);
-            let fail = |e| format!("`{}` cannot be used: {e}", dir.display());
-            fs::create_dir(&dir).map_err(fail)?;
-            burner.dirs.push(dir.clone());
-            fs::write(dir.join("cgroup.procs"), burner.child.id().to_string()).map_err(fail)?;
+            let outer = Path::new(ROOT).join(hierarchy).join(&name);
+            let inner = outer.join(below.trim_start_matches('/'));
+            let fail = |e| format!("`{}` cannot be used: {e}", inner.display());
+            fs::create_dir_all(&outer).map_err(fail)?;
+            burner.dirs.push(outer.clone());
+            if !below.is_empty() {
+                // v2 gives controllers on only where it is told to.
+                let _ = fs::write(outer.join("cgroup.subtree_control"), "+cpu +memory");
+                fs::create_dir(&inner).map_err(fail)?;
+                let at = burner.dirs.len() - 1;
+                burner.dirs[at].clone_from(&inner);
+            }
+            let procs = inner.join("cgroup.procs");
+            fs::write(procs, burner.child.id().to_string()).map_err(fail)?;
         }
         Ok(burner)
     }
@@ -119,6 +174,29 @@ impl Burner {
         let mut stdin = self.child.stdin.take().ok_or("no pipe")?;
         stdin.write_all(b"go\n").map_err(|e| e.to_string())
     }
+}
+
+/// A shell that loops for ever once it is told to.
+fn shell() -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", HELD_THEN_BUSY]);
+    shell
+}
+
+/// Where cgroups are made to have CPU quotas and memory limits.
+fn hierarchies() -> Result<&'static [&'static str], String> {
+    if Path::new(ROOT).join("cpu/cgroup.procs").exists() {
+        return Ok(&["cpu", "cpuacct", "memory"]);
+    }
+    let controllers = fs::read_to_string(Path::new(ROOT).join("cgroup.controllers"))
+        .map_err(|e| format!("no cgroup v1 `cpu` and no v2: {e}"))?;
+    if !controllers.split_whitespace().any(|c| c == "cpu") {
+        return Err("no hierarchy has the `cpu` controller".to_owned());
+    }
+    let control = Path::new(ROOT).join("cgroup.subtree_control");
+    fs::write(control, "+cpu +memory")
+        .map_err(|e| format!("controllers cannot be enabled: {e}"))?;
+    Ok(&[""])
 }
 
 impl Drop for Burner {

@@ -1,6 +1,6 @@
-//! CPU time of the node as a whole and CPU by CPU, from `/proc/stat`.
+//! CPU time of the node as a whole and CPU by CPU, from `/proc/stat`, and its memory.
 //!
-//! In: nothing. Out: busy time and steal, nanoseconds; counted by the kernel in ticks of 10 ms.
+//! In: nothing. Out: busy time and steal, nanoseconds, counted by the kernel in ticks of 10 ms; bytes.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,7 +10,7 @@ use nix::unistd::{SysconfVar, sysconf};
 use super::held;
 use crate::profile::CpuBusy;
 use crate::target::cgroup::Cgroup;
-use crate::target::small_file::{HeldFile, read_text};
+use crate::target::small_file::{HeldFile, field, read_text};
 
 const STAT: &str = "/proc/stat";
 
@@ -53,6 +53,14 @@ impl NodeStat {
         })
         .collect()
     }
+}
+
+/// Memory of the node that cannot simply be taken back, bytes.
+pub(super) fn memory_used_bytes() -> Option<u64> {
+    let text = read_text(Path::new("/proc/meminfo")).ok()?;
+    let kib = |key| field(&text, key)?.split(' ').next()?.parse::<u64>().ok();
+    let used = kib("MemTotal:")?.saturating_sub(kib("MemAvailable:")?);
+    Some(used.saturating_mul(1024))
 }
 
 /// What was used on each CPU since `before`; a CPU that came or went in between is left out.

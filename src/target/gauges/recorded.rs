@@ -52,9 +52,7 @@ fn limits_and_use_are_the_same_on_every_kind_of_machine() {
         let throttling = files.read_throttling(&mut buffer);
         assert!(throttling.nr_throttled > Some(10), "{name}: {throttling:?}");
         assert!(throttling.throttled_ns > Some(1_000_000_000), "{name}");
-        let memory = Scope::Cgroup(Box::new(files))
-            .memory()
-            .expect("a memory cgroup");
+        let memory = Scope::Cgroup(files).memory().expect("a memory cgroup");
         assert_eq!(memory.events.oom_kills, Some(0), "{name}");
         assert_eq!(memory.events.limit_hits, Some(0), "{name}");
         assert!(memory.peak_bytes >= Some(used), "{name}");
