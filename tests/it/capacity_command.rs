@@ -160,7 +160,7 @@ fn a_cgroup_is_named_by_its_path_or_its_directory() {
         let entry = &run.document()["services"][0];
         assert_eq!(entry["cgroup"], burner.path(), "{path}");
         assert_eq!(entry["limit"]["cores"], 0.5);
-        assert!(entry["threads"].as_u64() >= Some(1), "{entry:#}");
+        assert_eq!(entry["threads"], 1);
         assert_eq!(
             entry["service"].as_str(),
             Some(burner.path().trim_start_matches('/'))

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 const ROOT: &str = "/sys/fs/cgroup";
 const PERIOD_US: u32 = 100_000;
 
-/// Memory is charged to the cgroup in which it is touched, so the shell takes its 4 MB after it has been moved.
+/// Memory is charged to the cgroup in which it is touched, so the shell takes its 4 MB after it has been moved. What
+/// makes them for it has ended when it says `ready`: from then on the shell alone is in its cgroup.
 const HELD_THEN_BUSY: &str =
-    "read go; memory=$(head -c 4000000 /dev/zero | tr '\\0' x); while :; do :; done";
+    "read go; memory=$(head -c 4000000 /dev/zero | tr '\\0' x); echo ready; while :; do :; done";
 pub(crate) const TOUCHED_BYTES: u64 = 4_000_000;
 
 /// A process in cgroups of its own.
@@ -65,17 +66,9 @@ impl Burner {
 
     /// A program that waits for a line and says `ready` when it has done what it is for.
     pub(crate) fn of_program(program: &mut Command, memory_bytes: u64) -> Result<Burner, String> {
-        let mut burner = Burner::limited(program.stdout(Stdio::piped()), 100, memory_bytes)?;
+        let mut burner = Burner::limited(program, 100, memory_bytes)?;
         burner.go()?;
-        let mut said = String::new();
-        let stdout = burner.child.stdout.take().ok_or("no pipe")?;
-        BufReader::new(stdout)
-            .read_line(&mut said)
-            .map_err(|e| e.to_string())?;
-        match said.trim() {
-            "ready" => Ok(burner),
-            other => Err(format!("the program said `{other}`")),
-        }
+        Ok(burner)
     }
 
     fn limited(command: &mut Command, quota_pct: u32, memory_bytes: u64) -> Result<Burner, String> {
@@ -138,6 +131,7 @@ impl Burner {
         let name = format!("perfprof-test-{}-{number}", std::process::id());
         let child = command
             .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .map_err(|e| format!("the program does not start: {e}"))?;
         let mut burner = Burner {
@@ -170,9 +164,19 @@ impl Burner {
         fs::write(&path, value).map_err(|e| format!("`{}`: {e}", path.display()))
     }
 
+    /// Lets the program begin, and waits until it is where it stays.
     fn go(&mut self) -> Result<(), String> {
         let mut stdin = self.child.stdin.take().ok_or("no pipe")?;
-        stdin.write_all(b"go\n").map_err(|e| e.to_string())
+        stdin.write_all(b"go\n").map_err(|e| e.to_string())?;
+        let stdout = self.child.stdout.take().ok_or("no pipe")?;
+        let mut said = String::new();
+        BufReader::new(stdout)
+            .read_line(&mut said)
+            .map_err(|e| e.to_string())?;
+        match said.trim() {
+            "ready" => Ok(()),
+            other => Err(format!("the program said `{other}`")),
+        }
     }
 }
 
