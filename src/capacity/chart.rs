@@ -60,10 +60,11 @@ pub fn chart(capacity: &Capacity, points: &[CapacityPoint]) -> Option<String> {
 
     let mut out = head(capacity);
     for step in steps.iter().filter(|step| step.stopped > 0.0) {
+        // On whole pixels, so that neighbours neither overlap nor leave a gap.
+        let (from, to) = (x(step.from).round(), x(step.to).round());
         out += &format!(
-            "<rect shape-rendering=\"crispEdges\" x=\"{:.1}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{}\" fill=\"{STOPPED}\" fill-opacity=\"{:.2}\"/>\n",
-            x(step.from),
-            x(step.to) - x(step.from),
+            "<rect x=\"{from}\" y=\"{TOP}\" width=\"{}\" height=\"{}\" fill=\"{STOPPED}\" fill-opacity=\"{:.2}\"/>\n",
+            to - from,
             BOTTOM - TOP,
             0.06 + 0.24 * step.stopped.min(1.0)
         );

@@ -94,12 +94,12 @@ pub(super) fn advice(capacity: &Capacity, points: &[CapacityPoint]) -> Option<Qu
             let period_ms = period_ns as f64 / 1e6;
             format!(
                 "Throttling, not utilization, is the problem: stopped in {stopped_pct:.0} % of the periods, but {use_of}. \
-                 Threads that run at once use the {:.0} ms of CPU time of a {period_ms:.0}-ms period up before it ends; \
-                 more replicas leave that as it is. Run at most {} threads at once (GOMAXPROCS, \
-                 `-XX:ActiveProcessorCount`, the size of the pool){}.",
+                 Threads that run at once use the {:.0} ms of CPU time of a {period_ms:.0}-ms period up before it ends{}; \
+                 more replicas leave that as it is. {}{}.",
                 limit * period_ms,
-                limit.ceil().max(1.0),
-                joined(", or raise the limit: ", &raise)
+                used_up_in(capacity, limit * period_ms),
+                fewer_threads(limit),
+                joined(". Or raise the limit: ", &raise)
             )
         }
     };
@@ -109,6 +109,32 @@ pub(super) fn advice(capacity: &Capacity, points: &[CapacityPoint]) -> Option<Qu
         proposed_limit_cores: proposed,
         sentence,
     })
+}
+
+/// How soon all threads together are through with a period's quota.
+fn used_up_in(capacity: &Capacity, quota_ms: f64) -> String {
+    let threads = capacity.threads.unwrap_or(1);
+    let at_once = match capacity.node_cpus {
+        0 => threads,
+        cpus => threads.min(cpus),
+    };
+    match at_once {
+        0 | 1 => String::new(),
+        n => format!(
+            ": {n} of its {threads} threads at once do so in {quota_ms:.0} ÷ {n} = {:.1} ms",
+            quota_ms / f64::from(n)
+        ),
+    }
+}
+
+/// As many threads as the quota has whole cores can run all the time.
+fn fewer_threads(limit: f64) -> String {
+    const HOW: &str = "(GOMAXPROCS, `-XX:ActiveProcessorCount`, the size of the pool)";
+    match limit.floor() as u32 {
+        0 => format!("Fewer threads at once {HOW} are stopped less often, though even one can be"),
+        1 => format!("One thread at once {HOW} is never stopped"),
+        n => format!("{n} threads at once {HOW} are never stopped"),
+    }
 }
 
 fn joined(by: &str, text: &str) -> String {

@@ -2,7 +2,7 @@
 
 use super::args::PlanningArgs;
 use super::stop::{Exit, Failure};
-use crate::analysis::HotPaths;
+use crate::analysis::{self, HotPaths};
 use crate::capacity::{HotPath, Load, Planning};
 use crate::load_test;
 
@@ -33,12 +33,13 @@ pub(super) fn of(args: &PlanningArgs) -> Result<Planning, Failure> {
     })
 }
 
-/// The hottest functions by total time that are more than scaffolding.
+/// The hottest functions by total time that are more than scaffolding, and not merely callers of one of them.
 pub(super) fn hot_paths(hot: &HotPaths) -> Vec<HotPath> {
     let telling = hot
         .by_total
         .iter()
-        .filter(|path| !path.is_group && path.share.value < EVERYWHERE);
+        .filter(|path| !path.is_group && path.share.value < EVERYWHERE)
+        .filter(|path| !only_calls(path, &hot.by_total));
     telling
         .take(MAX_PATHS)
         .map(|path| HotPath {
@@ -48,4 +49,14 @@ pub(super) fn hot_paths(hot: &HotPaths) -> Vec<HotPath> {
             high: path.share.interval.map(|interval| interval.high),
         })
         .collect()
+}
+
+/// Whether nearly all of its time is that of a function below it, which then says more.
+fn only_calls(path: &analysis::HotPath, all: &[analysis::HotPath]) -> bool {
+    let chain = &path.chain.names;
+    let below = chain.iter().skip_while(|name| **name != path.name).skip(1);
+    below.filter(|name| **name != path.name).any(|name| {
+        let callee = all.iter().find(|other| other.name == *name);
+        callee.is_some_and(|callee| callee.share.value >= EVERYWHERE * path.share.value)
+    })
 }

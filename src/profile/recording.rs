@@ -181,3 +181,28 @@ pub struct Recording {
     /// What the reader must know, in whole sentences.
     pub warnings: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_of_an_older_profile_are_read() {
+        let old = r#"{"scope": "cgroup", "psi_scope": "node",
+            "limits": {"cgroup": "/a", "cgroup_version": 2, "cpu_limit_cores": 0.2, "cpu_weight": 100,
+                "memory_limit_bytes": 64, "allowed_cpus": 2, "node_cpus": 2, "node_memory_bytes": 128},
+            "points": [{"at_ns": 5, "service_cpu_ns": 7, "node_busy_ns": 9, "node_steal_ns": 0, "nr_periods": 1,
+                "nr_throttled": 0, "throttled_ns": 0, "memory_bytes": 3, "threads": 1, "psi_cpu_some_us": 4,
+                "psi_memory_some_us": null, "psi_io_some_us": null, "run_delay_ns": null}],
+            "memory_peak_bytes": 4, "oom_kills": 0, "gaps": ["x"]}"#;
+        let facts: CapacityFacts =
+            serde_json::from_str(old).expect("every new figure may be absent");
+        assert_eq!((facts.points[0].at_ns, facts.points[0].node_at_ns), (5, 0));
+        assert_eq!(facts.memory_events, MemoryEvents::default());
+        let again = serde_json::to_string(&facts).expect("plain data");
+        assert_eq!(
+            serde_json::from_str::<CapacityFacts>(&again).expect("its own"),
+            facts
+        );
+    }
+}
