@@ -46,7 +46,7 @@ pub struct QuotaAdvice {
     pub verdict: QuotaVerdict,
     /// Used and stopped, in cores per 100-ms slice.
     pub demand_cores: Option<Percentiles>,
-    /// The limit under which the recorded demand would not have been stopped in 99 of 100 slices.
+    /// The limit under which the recorded demand would not have been stopped in 99 of 100 slices; in 95 where there are fewer.
     pub proposed_limit_cores: Option<f64>,
     pub sentence: String,
 }
@@ -66,11 +66,11 @@ pub(super) fn advice(capacity: &Capacity, points: &[CapacityPoint]) -> Option<Qu
         _ if mean >= NEARLY_ALL * limit => QuotaVerdict::TooSmall,
         _ => QuotaVerdict::Bursty,
     };
-    let proposed = demand.as_ref().map(|d| round_up(d.p99.unwrap_or(d.max)));
+    let proposed = demand.as_ref().map(|d| round_up(d.p99.unwrap_or(d.p95)));
     let proposed = proposed.filter(|cores| *cores > limit && verdict != QuotaVerdict::NotThrottled);
-    let which = demand
-        .as_ref()
-        .map_or("", |d| if d.p99.is_some() { "p99" } else { "most" });
+    // Of fewer slices than a hundred the largest would be the 99th percentile, and that is a late booking at times.
+    let has_p99 = demand.as_ref().is_some_and(|d| d.p99.is_some());
+    let which = if has_p99 { "p99" } else { "p95" };
     let raise = proposed.map_or(String::new(), |cores| {
         format!(
             "a limit of {cores:.1} cores covers all that it used and at most was kept from using ({which} of 100-ms slices, \

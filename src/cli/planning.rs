@@ -8,8 +8,8 @@ use crate::load_test;
 
 /// Functions whose cores are told.
 const MAX_PATHS: usize = 10;
-/// Share of all stacks from which a function is scaffolding: `main`, an event loop.
-const EVERYWHERE: f64 = 0.99;
+/// Share of the CPU time from which a function can be scaffolding.
+const NEARLY_EVERYTHING: f64 = 0.9;
 
 pub(super) fn of(args: &PlanningArgs) -> Result<Planning, Failure> {
     let load = args.load_test.as_ref().map(|path| {
@@ -33,14 +33,16 @@ pub(super) fn of(args: &PlanningArgs) -> Result<Planning, Failure> {
     })
 }
 
-/// The hottest functions by total time that are more than scaffolding, and not merely callers of one of them.
+/// The hottest functions by total time that are more than scaffolding; with nothing else, that.
 pub(super) fn hot_paths(hot: &HotPaths) -> Vec<HotPath> {
-    let telling = hot
-        .by_total
-        .iter()
-        .filter(|path| !path.is_group && path.share.value < EVERYWHERE)
-        .filter(|path| !only_calls(path, &hot.by_total));
-    telling
+    let functions = || hot.by_total.iter().filter(|path| !path.is_group);
+    let telling: Vec<_> = functions().filter(|path| !is_scaffolding(path)).collect();
+    let chosen = match telling.is_empty() {
+        true => functions().collect(),
+        false => telling,
+    };
+    chosen
+        .into_iter()
         .take(MAX_PATHS)
         .map(|path| HotPath {
             name: path.name.clone(),
@@ -51,12 +53,8 @@ pub(super) fn hot_paths(hot: &HotPaths) -> Vec<HotPath> {
         .collect()
 }
 
-/// Whether nearly all of its time is that of a function below it, which then says more.
-fn only_calls(path: &analysis::HotPath, all: &[analysis::HotPath]) -> bool {
-    let chain = &path.chain.names;
-    let below = chain.iter().skip_while(|name| **name != path.name).skip(1);
-    below.filter(|name| **name != path.name).any(|name| {
-        let callee = all.iter().find(|other| other.name == *name);
-        callee.is_some_and(|callee| callee.share.value >= EVERYWHERE * path.share.value)
-    })
+/// `main`, the start of a thread, an event loop: nearly everything runs below it, and little in it.
+fn is_scaffolding(path: &analysis::HotPath) -> bool {
+    let (own, total) = (path.self_weight.ticks, path.total_weight.ticks);
+    path.share.value >= NEARLY_EVERYTHING && own.saturating_mul(10) < total
 }
