@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod atomic;
+mod capacity;
 mod document;
 mod error;
 mod name;
@@ -14,6 +15,7 @@ mod report;
 mod root;
 
 pub use atomic::write_atomic;
+pub use capacity::{CapacityOutput, publish_capacity};
 pub use error::ArtifactError;
 pub use name::slug;
 pub use publish::{Document, Export, Extra, Published, publish};

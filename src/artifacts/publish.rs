@@ -6,6 +6,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde_json::Value;
 
 use super::atomic::{read_existing, write_atomic};
+use super::capacity::{illustrated, write_chart, write_section};
 use super::report::{self, Part};
 use super::root::{Existing, Locked, free_name};
 use super::{ArtifactError, ArtifactRoot, document, slug};
@@ -15,8 +16,8 @@ use crate::render::markdown::{Attachments, Link};
 use crate::render::{self, bottleneck, coverage, markdown};
 
 const REPORT: &str = "profiling-report.md";
-const CAPACITY: &str = "capacity-analysis.md";
-const CAPACITY_TITLE: &str = "# Capacity analysis\n";
+pub(super) const CAPACITY: &str = "capacity-analysis.md";
+pub(super) const CAPACITY_TITLE: &str = "# Capacity analysis\n";
 /// An export that exists is compared up to this size before another name is taken.
 const MAX_COMPARED_BYTES: u64 = 256 << 20;
 
@@ -46,6 +47,8 @@ pub struct Extra<'a> {
     pub capacity_markdown: Option<String>,
     /// The service's section of `capacity-analysis.md`, from its heading on.
     pub capacity_section: Option<String>,
+    /// SVG, for both.
+    pub capacity_chart: Option<String>,
     /// Entries for further documents.
     pub documents: Vec<Document>,
     /// The profile and its analysis with the names that people are to read, where those are not the full ones.
@@ -94,6 +97,14 @@ pub fn publish(
         });
         exported.push(path);
     }
+    let mut capacity_section = extra.capacity_section;
+    if let Some(chart) = &extra.capacity_chart {
+        let (path, link) = write_chart(&locked, &format!("{slug}-{recorded}"), chart)?;
+        for text in [&mut attachments.capacity, &mut capacity_section] {
+            *text = text.as_deref().map(|text| illustrated(text, &link));
+        }
+        exported.push(path);
+    }
 
     let mut published = Published::default();
     let coverage = Document {
@@ -119,12 +130,8 @@ pub fn publish(
     let parts = with_section(&locked, REPORT, &slug, &section, &stamp, &mut published)?;
     let text = report::to_text(&parts, &overview(&parts, &entries));
     published.files.push(locked.write(REPORT, text.as_bytes())?);
-    if let Some(section) = &extra.capacity_section {
-        let parts = with_section(&locked, CAPACITY, &slug, section, &stamp, &mut published)?;
-        let text = report::to_text(&parts, CAPACITY_TITLE);
-        published
-            .files
-            .push(locked.write(CAPACITY, text.as_bytes())?);
+    if let Some(section) = &capacity_section {
+        write_section(&locked, &slug, section, &stamp, &mut published)?;
     }
     for (document, entries) in documents {
         let value = render::document(document.schema, document.version, entries);
@@ -136,7 +143,7 @@ pub fn publish(
 }
 
 /// Writes an export. An existing one with other content is kept, and the new one numbered.
-fn write_export(
+pub(super) fn write_export(
     locked: &Locked<'_>,
     stem: &str,
     export: &Export,
@@ -156,7 +163,7 @@ fn write_export(
 }
 
 /// The entries of the document on disk with the new one among them.
-fn merge(
+pub(super) fn merge(
     locked: &Locked<'_>,
     document: &Document,
     stamp: &str,
@@ -176,7 +183,7 @@ fn merge(
 }
 
 /// The parts of the Markdown document on disk with the service's section among them.
-fn with_section(
+pub(super) fn with_section(
     locked: &Locked<'_>,
     file: &str,
     slug: &str,
@@ -230,7 +237,7 @@ fn overview(parts: &[Part], entries: &[Value]) -> String {
 }
 
 /// `20231114T221320Z`, ISO 8601 in basic form.
-fn basic_stamp(unix_ns: u64) -> String {
+pub(super) fn basic_stamp(unix_ns: u64) -> String {
     let time =
         Timestamp::from_second((unix_ns / 1_000_000_000) as i64).unwrap_or(Timestamp::UNIX_EPOCH);
     time.to_zoned(TimeZone::UTC)

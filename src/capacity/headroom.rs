@@ -3,7 +3,7 @@
 //! In: the measured use. Out: figures and sentences. The growth factor assumes that CPU use grows in proportion to
 //! load; memory is held against its limit as it stands, because it need not grow with load at all.
 
-use super::{Capacity, CeilingKind, TARGET_UTILIZATION};
+use super::{Capacity, CeilingKind};
 
 /// More throttled periods than this mean that the quota is too small now, whatever the mean use.
 const THROTTLED_TOO_OFTEN: f64 = 0.05;
@@ -43,21 +43,25 @@ pub(super) fn of(capacity: &Capacity) -> Option<Headroom> {
             let words = "CPUs of the node, all that runs there counted";
             (f64::from(capacity.node_cpus), cores.p95, words)
         });
-    let room = |bound: &(f64, f64, &str)| TARGET_UTILIZATION * bound.0 - bound.1;
+    let target = capacity.target_utilization;
+    let room = |bound: &(f64, f64, &str)| target * bound.0 - bound.1;
     let tightest = [Some(own), node].into_iter().flatten();
     let bound = tightest.min_by(|a, b| room(a).total_cmp(&room(b)))?;
     let (ceiling, used, words) = bound;
     let cores = room(&bound);
     let load_factor = (p95 > 0.0).then(|| ((p95 + cores) / p95).max(0.0));
     let mut arithmetic = format!(
-        "{ceiling:.2} cores ({words}) × {TARGET_UTILIZATION:.2} target − {used:.3} cores at p95 = {cores:.3} cores",
+        "{ceiling:.2} cores ({words}) × {target:.2} target − {used:.3} cores at p95 = {cores:.3} cores",
     );
+    let sign = if cores < 0.0 { '−' } else { '+' };
     if let Some(factor) = load_factor {
-        arithmetic +=
-            &format!("; ({p95:.3} + {cores:.3}) ÷ {p95:.3} = {factor:.2} times this load");
+        arithmetic += &format!(
+            "; ({p95:.3} {sign} {:.3}) ÷ {p95:.3} = {factor:.2} times this load",
+            cores.abs()
+        );
     }
     Some(Headroom {
-        target_utilization: TARGET_UTILIZATION,
+        target_utilization: target,
         cores,
         load_factor,
         arithmetic,

@@ -8,7 +8,7 @@ use super::usage::Percentiles;
 use super::{Capacity, CeilingKind};
 
 pub const SCHEMA: &str = "perfprof.capacity";
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// The whole file, from the entries of its services.
 pub fn document(entries: Vec<Value>) -> Value {
@@ -41,8 +41,19 @@ pub fn json_entry(capacity: &Capacity) -> Value {
             "cpu_some_share": finite(capacity.pressure.cpu),
             "memory_some_share": finite(capacity.pressure.memory),
             "io_some_share": finite(capacity.pressure.io),
+            "cpu_full_share": finite(capacity.pressure.cpu_full),
+            "memory_full_share": finite(capacity.pressure.memory_full),
+            "io_full_share": finite(capacity.pressure.io_full),
         },
         "run_delay_seconds_per_second": finite(capacity.run_delay),
+        "threads": capacity.threads,
+        "balance": balance(capacity),
+        "advice": {
+            "quota": quota(capacity),
+            "replicas": replicas(capacity),
+            "cost": cost(capacity),
+            "hot_paths": hot_paths(capacity),
+        },
         "steadiness": steadiness(capacity),
         "runs_out": runs_out(capacity),
         "documented": documented(capacity),
@@ -53,7 +64,16 @@ pub fn json_entry(capacity: &Capacity) -> Value {
 fn utilization(capacity: &Capacity) -> Value {
     json!({
         "cores": percentiles(capacity.cpu_cores.as_ref()),
+        "p95_interval": capacity.p95_range.map(|range| json!({
+            "low": finite(Some(range.low)),
+            "high": finite(Some(range.high)),
+            "open_above": range.open_above,
+            "independent_intervals": finite(Some(range.independent)),
+        })),
+        "cores_reading_by_reading": percentiles(capacity.fine_cores.as_ref()),
+        "reading_seconds": seconds(capacity.fine_interval_ns),
         "p95_share_of_limit": finite(capacity.p95_share()),
+        "p95_share_of_request": finite(capacity.p95_share_of_request()),
     })
 }
 
@@ -61,7 +81,10 @@ fn limit(capacity: &Capacity) -> Value {
     json!({
         "cores": finite(capacity.ceiling_cores),
         "kind": capacity.ceiling_kind.id(),
+        "period_seconds": capacity.cpu_period_ns.map(seconds),
         "cpu_weight": capacity.cpu_weight,
+        "request_millicores": finite(capacity.request_millicores),
+        "guaranteed_cores": finite(capacity.guaranteed_cores),
     })
 }
 
@@ -80,7 +103,7 @@ fn throttling(capacity: &Capacity) -> Value {
 fn headroom(capacity: &Capacity) -> Value {
     let headroom = capacity.headroom.as_ref();
     json!({
-        "target_utilization": headroom.map_or(super::TARGET_UTILIZATION, |h| h.target_utilization),
+        "target_utilization": capacity.target_utilization,
         "cores": finite(headroom.map(|h| h.cores)),
         "load_factor": finite(headroom.and_then(|h| h.load_factor)),
         "arithmetic": headroom.map(|h| &h.arithmetic),
@@ -97,6 +120,10 @@ fn memory(capacity: &Capacity) -> Value {
         "headroom_bytes": memory.headroom_bytes,
         "peak_bytes": memory.peak_bytes,
         "oom_kills": memory.oom_kills,
+        "swap_bytes": memory.swap_bytes,
+        "limit_hits_within": memory.events.limit_hits,
+        "ooms_within": memory.events.ooms,
+        "oom_kills_within": memory.events.oom_kills,
     })
 }
 
@@ -108,6 +135,71 @@ fn steadiness(capacity: &Capacity) -> Value {
         "second_half_cores": finite(steadiness.map(|s| s.second_half_cores)),
         "drift": finite(steadiness.map(|s| s.drift)),
     })
+}
+
+fn balance(capacity: &Capacity) -> Value {
+    let Some(balance) = &capacity.balance else {
+        return Value::Null;
+    };
+    let busy = balance.node_busy.iter();
+    let busy: Vec<Value> = busy
+        .map(|(cpu, share)| json!({"cpu": cpu, "busy_share": finite(Some(*share))}))
+        .collect();
+    json!({
+        "node_max_over_mean": finite(balance.node),
+        "service_max_over_mean": finite(balance.service),
+        "cpus": busy,
+    })
+}
+
+fn quota(capacity: &Capacity) -> Value {
+    capacity.quota.as_ref().map_or(Value::Null, |advice| {
+        json!({
+            "verdict": advice.verdict.id(),
+            "demand_cores": percentiles(advice.demand_cores.as_ref()),
+            "proposed_limit_cores": finite(advice.proposed_limit_cores),
+            "sentence": advice.sentence,
+        })
+    })
+}
+
+fn replicas(capacity: &Capacity) -> Value {
+    capacity.replicas.as_ref().map_or(Value::Null, |replicas| {
+        json!({
+            "now": replicas.now,
+            "needed": replicas.needed,
+            "low": replicas.low,
+            "high": replicas.high,
+            "arithmetic": replicas.arithmetic,
+        })
+    })
+}
+
+fn cost(capacity: &Capacity) -> Value {
+    capacity.cost.as_ref().map_or(Value::Null, |cost| {
+        json!({
+            "requests_per_second": finite(Some(cost.requests_per_second)),
+            "cpu_ms_per_request": finite(Some(cost.cpu_ms)),
+            "requests_per_core_second": finite(Some(cost.requests_per_core_second)),
+            "requests_per_second_at_target": finite(cost.requests_per_second_at_target),
+            "arithmetic": cost.arithmetic,
+            "source": capacity.load_source,
+        })
+    })
+}
+
+fn hot_paths(capacity: &Capacity) -> Vec<Value> {
+    let paths = capacity.path_cores.iter();
+    let entry = |path: &super::PathCores| {
+        json!({
+            "name": path.name,
+            "cores": finite(Some(path.cores)),
+            "low": finite(path.low),
+            "high": finite(path.high),
+            "of_cores": finite(Some(path.of_cores)),
+        })
+    };
+    paths.map(entry).collect()
 }
 
 fn runs_out(capacity: &Capacity) -> Vec<Value> {

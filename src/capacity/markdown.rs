@@ -2,8 +2,8 @@
 //!
 //! In: a [`Capacity`]. Out: CommonMark. Names of services and cgroups are others' text and are escaped.
 
-use super::Capacity;
 use super::usage::Percentiles;
+use super::{Capacity, conclusions};
 
 /// Longer names are cut; a table must stay readable.
 const MAX_NAME_CHARS: usize = 200;
@@ -21,10 +21,7 @@ pub fn markdown_section(capacity: &Capacity) -> String {
     out += &table(&facts(capacity));
     out.push('\n');
     out += &table(&cpu_rows(capacity));
-    if let Some(headroom) = &capacity.headroom {
-        out += &format!("\nHeadroom: {}.", headroom.arithmetic);
-        out += " The factor assumes that CPU use grows in proportion to load.\n";
-    }
+    out += &conclusions::section(capacity);
     if !capacity.runs_out.is_empty() {
         out += "\nWhat runs out first:\n\n";
         for (ix, resource) in capacity.runs_out.iter().enumerate() {
@@ -40,7 +37,7 @@ pub fn markdown_section(capacity: &Capacity) -> String {
     out
 }
 
-/// Three to six list items, for the profiling report.
+/// A few list items, for the profiling report.
 pub fn summary_markdown(capacity: &Capacity) -> String {
     let mut items = vec![verdict(capacity)];
     if let Some(cores) = &capacity.cpu_cores {
@@ -57,6 +54,7 @@ pub fn summary_markdown(capacity: &Capacity) -> String {
     if let Some(headroom) = &capacity.headroom {
         items.push(format!("Headroom: {}", headroom.arithmetic));
     }
+    items.extend(conclusions::in_short(capacity));
     if let Some(doubt) = capacity.inconclusive.first() {
         items.push(format!("Inconclusive: {}", escape(doubt)));
     }
@@ -97,25 +95,38 @@ fn facts(capacity: &Capacity) -> Vec<[String; 2]> {
             ),
         ],
         ["CPU ceiling".to_owned(), ceiling_words(capacity)],
-        [
-            "CPU weight".to_owned(),
-            capacity.cpu_weight.map_or(unknown(), |w| w.to_string()),
-        ],
+        ["CPU request".to_owned(), request_words(capacity)],
         ["Throttling".to_owned(), throttling_words(capacity)],
         ["Memory".to_owned(), memory_words(capacity)],
-        [format!("CPU pressure of {of}"), share(pressure.cpu)],
-        [format!("Memory pressure of {of}"), share(pressure.memory)],
-        [format!("I/O pressure of {of}"), share(pressure.io)],
+        [
+            format!("CPU pressure of {of}"),
+            some_and_full(pressure.cpu, pressure.cpu_full),
+        ],
+        [
+            format!("Memory pressure of {of}"),
+            some_and_full(pressure.memory, pressure.memory_full),
+        ],
+        [
+            format!("I/O pressure of {of}"),
+            some_and_full(pressure.io, pressure.io_full),
+        ],
         [
             "Waiting for a CPU".to_owned(),
-            capacity.run_delay.map_or(unknown(), |d| {
-                format!("{:.1} ms per second, all threads", d * 1e3)
-            }),
+            capacity
+                .run_delay
+                .map_or(unknown(), |delay| run_delay_words(capacity, delay)),
         ],
         [
             "Taken by the hypervisor (steal)".to_owned(),
             share(capacity.steal_share),
         ],
+        [
+            "Threads".to_owned(),
+            capacity
+                .threads
+                .map_or(unknown(), |n| format!("{n} at most")),
+        ],
+        ["CPUs evenly used".to_owned(), balance_words(capacity)],
     ];
     if let Some(s) = &capacity.steadiness {
         let word = if s.steady { "steady" } else { "not steady" };
@@ -152,11 +163,14 @@ fn cpu_rows(capacity: &Capacity) -> Vec<[String; 6]> {
             number(p.max),
         ],
     };
-    vec![
-        head,
-        row("service", &capacity.cpu_cores),
-        row("node, with everything on it", &capacity.node_cores),
-    ]
+    let each = |ns: u64| format!("service, each {:.0} ms", ms(ns));
+    let mut rows = vec![head, row(&each(capacity.interval_ns), &capacity.cpu_cores)];
+    // Without a quota readings are not joined, and this row would be the same.
+    if capacity.fine_interval_ns < capacity.interval_ns {
+        rows.push(row(&each(capacity.fine_interval_ns), &capacity.fine_cores));
+    }
+    rows.push(row("node, with everything on it", &capacity.node_cores));
+    rows
 }
 
 fn scope_words(capacity: &Capacity) -> String {
@@ -212,10 +226,63 @@ fn memory_words(capacity: &Capacity) -> String {
     if let Some(left) = memory.headroom_bytes {
         words += &format!(", {} left", mib(left));
     }
+    if let Some(hits) = memory.events.limit_hits.filter(|hits| *hits > 0) {
+        words += &format!("; the limit was hit {hits} times meanwhile");
+    }
+    if let Some(swap) = memory.swap_bytes.filter(|swap| *swap > 0) {
+        words += &format!("; {} swapped out", mib(swap));
+    }
     if let Some(kills) = memory.oom_kills.filter(|kills| *kills > 0) {
         words += &format!("; {kills} processes killed for lack of memory so far");
     }
     words
+}
+
+fn request_words(capacity: &Capacity) -> String {
+    let Some(weight) = capacity.cpu_weight else {
+        return unknown();
+    };
+    let mut words = format!("weight {weight}");
+    if let Some(millicores) = capacity.request_millicores {
+        words += &format!(", in Kubernetes a request of {millicores:.0} m");
+    }
+    if let Some(cores) = capacity.guaranteed_cores {
+        words += &format!("; guarantees {} cores on a full node", number(cores));
+    }
+    if let Some(share) = capacity.p95_share_of_request() {
+        words += &format!(", {:.0} % used at p95", share * 100.0);
+    }
+    words
+}
+
+/// The scheduler's run delay does not tell a thread without a CPU from one that the quota stops.
+fn run_delay_words(capacity: &Capacity, delay: f64) -> String {
+    let stopped = match capacity.throttling {
+        Some(t) if t.throttled_periods > 0 => ", stopped by the quota included",
+        _ => "",
+    };
+    format!("{:.1} ms per second, all threads{stopped}", delay * 1e3)
+}
+
+fn balance_words(capacity: &Capacity) -> String {
+    let Some(balance) = &capacity.balance else {
+        return unknown();
+    };
+    let over = |ratio: Option<f64>| ratio.map(|ratio| format!("{ratio:.2} times the mean"));
+    let node = over(balance.node).unwrap_or_else(unknown);
+    match over(balance.service) {
+        Some(service) => format!("busiest {node}; by the service alone {service}"),
+        None => format!("busiest {node}"),
+    }
+}
+
+fn some_and_full(some: Option<f64>, full: Option<f64>) -> String {
+    let full = full.map_or(String::new(), |v| format!(", {:.1} % full", v * 100.0));
+    some.map_or(unknown(), |v| format!("{:.1} % some{full}", v * 100.0))
+}
+
+fn ms(ns: u64) -> f64 {
+    ns as f64 / 1e6
 }
 
 fn mib(bytes: u64) -> String {
@@ -226,7 +293,7 @@ fn share(value: Option<f64>) -> String {
     value.map_or(unknown(), |v| format!("{:.1} % of the time", v * 100.0))
 }
 
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     format!("{value:.3}")
 }
 
@@ -259,7 +326,7 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
 }
 
 /// Others' text as plain text: no markup, no HTML, no line break, no control character.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars().take(MAX_NAME_CHARS) {
         match c {

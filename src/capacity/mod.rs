@@ -1,7 +1,7 @@
 //! How much of what it may use does the service use, and what runs out first?
 //!
-//! In: the gauges' readings ([`CapacityFacts`]). Out: a [`Capacity`], computed once, and its Markdown and JSON.
-//! It reads no file and knows no load: what a request costs, and how many replicas that needs, is not answered here.
+//! In: the gauges' readings ([`CapacityFacts`]) and what is to be planned ([`Planning`]). Out: a [`Capacity`], computed
+//! once, and its Markdown, JSON and chart. It reads no file; a load test's throughput and hot paths are handed in.
 //!
 //! Readings are counters; use in an interval is a difference over its length. Percentiles are over time: p95 is the
 //! use that was not exceeded for 95 % of the recording. CPU use is held against its *ceiling*: the quota, else the CPUs
@@ -11,15 +11,24 @@
 
 use crate::profile::CapacityFacts;
 
+mod chart;
+mod conclusions;
 mod headroom;
 mod json;
 mod markdown;
+mod planning;
+mod quota;
+mod uncertainty;
 mod usage;
 
+pub use chart::chart;
 pub use headroom::{Headroom, RunsOut};
 pub use json::{SCHEMA, SCHEMA_VERSION, document, json_entry};
 pub use markdown::{markdown_section, summary_markdown};
-pub use usage::{Memory, Percentiles, Pressure, Steadiness, Throttling};
+pub use planning::{Cost, HotPath, Load, PathCores, Planning, Replicas, replicas_needed};
+pub use quota::{QuotaAdvice, QuotaVerdict};
+pub use uncertainty::Range;
+pub use usage::{Balance, Memory, Percentiles, Pressure, Steadiness, Throttling};
 
 /// With a quota, an interval spans at least five periods, so that cutting one in two changes it by a fifth at most.
 pub const QUOTA_INTERVAL_NS: u64 = 500_000_000;
@@ -79,10 +88,22 @@ pub struct Capacity {
     /// Mean length of an interval.
     pub interval_ns: u64,
     pub cpu_cores: Option<Percentiles>,
+    /// 95 % interval of its p95.
+    pub p95_range: Option<Range>,
+    /// The same use reading by reading, and how far these were apart on average. Under a quota more than the quota can
+    /// lie in one of these, and conclusions are drawn from `cpu_cores`.
+    pub fine_cores: Option<Percentiles>,
+    pub fine_interval_ns: u64,
     /// How much CPU can be had at all; `None` when not even the node's CPUs are known.
     pub ceiling_cores: Option<f64>,
     pub ceiling_kind: CeilingKind,
+    pub cpu_period_ns: Option<u64>,
     pub cpu_weight: Option<u64>,
+    /// What Kubernetes was asked for where it set the weight, thousandths of a core.
+    pub request_millicores: Option<f64>,
+    /// Cores that the weights guarantee on a node where everybody wants all.
+    pub guaranteed_cores: Option<f64>,
+    pub target_utilization: f64,
     pub node_cpus: u32,
     pub node_cores: Option<Percentiles>,
     /// Share of the node's CPU time taken by the hypervisor.
@@ -93,7 +114,16 @@ pub struct Capacity {
     pub memory: Memory,
     /// Time runnable threads waited for a CPU, in seconds per second.
     pub run_delay: Option<f64>,
+    /// Most threads seen.
+    pub threads: Option<u32>,
+    pub balance: Option<Balance>,
     pub steadiness: Option<Steadiness>,
+    pub quota: Option<QuotaAdvice>,
+    pub replicas: Option<Replicas>,
+    pub cost: Option<Cost>,
+    /// The throughput's source, when there is one.
+    pub load_source: Option<String>,
+    pub path_cores: Vec<PathCores>,
     pub headroom: Option<Headroom>,
     /// The most used resources, the fullest first.
     pub runs_out: Vec<RunsOut>,
@@ -105,6 +135,10 @@ pub struct Capacity {
 
 impl Capacity {
     pub fn of(service: &str, facts: &CapacityFacts) -> Capacity {
+        Capacity::planned(service, facts, &Planning::default())
+    }
+
+    pub fn planned(service: &str, facts: &CapacityFacts, planning: &Planning) -> Capacity {
         let has_quota = facts
             .limits
             .cpu_limit_cores
@@ -112,9 +146,12 @@ impl Capacity {
         let shortest_ns = if has_quota { QUOTA_INTERVAL_NS } else { 0 };
         let intervals = usage::intervals(&facts.points, shortest_ns);
         let window_ns = intervals.iter().map(|i| i.length_ns).sum();
-        let cpu_cores = usage::percentiles(&intervals, |i| i.service_cores);
+        let fine = usage::intervals(&facts.points, 0);
         let node_intervals = usage::intervals(&facts.points, NODE_INTERVAL_NS);
-        let node_cores = usage::percentiles(&node_intervals, |i| i.node_cores);
+        let use_of = |i: &usage::Interval| (i.service_cores, i.length_ns);
+        let of_node = |i: &usage::Interval| (i.node_cores, i.length_ns);
+        let values: Vec<f64> = intervals.iter().map(|i| i.service_cores).collect();
+        let limits = &facts.limits;
         let (ceiling_cores, ceiling_kind) = ceiling(facts);
         let mut capacity = Capacity {
             service: service.to_owned(),
@@ -123,12 +160,21 @@ impl Capacity {
             window_ns,
             intervals: intervals.len(),
             interval_ns: window_ns / intervals.len().max(1) as u64,
-            cpu_cores,
+            cpu_cores: usage::percentiles(intervals.iter().map(use_of).collect()),
+            p95_range: uncertainty::of_percentile(&values, 0.95),
+            fine_cores: usage::percentiles(fine.iter().map(use_of).collect()),
+            fine_interval_ns: window_ns / fine.len().max(1) as u64,
             ceiling_cores,
             ceiling_kind,
-            cpu_weight: facts.limits.cpu_weight,
-            node_cpus: facts.limits.node_cpus,
-            node_cores,
+            cpu_period_ns: limits.cpu_period_ns,
+            cpu_weight: limits.cpu_weight,
+            request_millicores: limits.cpu_shares.map(|n| n as f64 * 1000.0 / 1024.0),
+            guaranteed_cores: limits
+                .cpu_guaranteed_share
+                .map(|share| share * f64::from(limits.node_cpus)),
+            target_utilization: planning.target_utilization,
+            node_cpus: limits.node_cpus,
+            node_cores: usage::percentiles(node_intervals.iter().map(of_node).collect()),
             steal_share: usage::steal_share(facts),
             throttling: has_quota
                 .then(|| usage::throttling(&facts.points))
@@ -136,12 +182,23 @@ impl Capacity {
             pressure: usage::pressure(facts),
             memory: usage::memory(facts),
             run_delay: usage::rate(&facts.points, |p| p.run_delay_ns, 1e9),
+            threads: facts.points.iter().filter_map(|p| p.threads).max(),
+            balance: usage::balance(facts),
             steadiness: usage::steadiness(&intervals),
+            quota: None,
+            replicas: None,
+            cost: None,
+            load_source: planning.load.as_ref().map(|load| load.source.clone()),
+            path_cores: Vec::new(),
             headroom: None,
             runs_out: Vec::new(),
             inconclusive: Vec::new(),
             gaps: facts.gaps.clone(),
         };
+        capacity.quota = quota::advice(&capacity, &facts.points);
+        capacity.replicas = planning::replicas(&capacity, planning);
+        capacity.cost = planning::cost(&capacity, planning);
+        capacity.path_cores = planning::path_cores(&capacity, planning);
         capacity.headroom = headroom::of(&capacity);
         capacity.runs_out = headroom::runs_out(&capacity);
         capacity.inconclusive = doubts(&capacity);
@@ -156,6 +213,16 @@ impl Capacity {
     pub fn p95_share(&self) -> Option<f64> {
         let ceiling = self.ceiling_cores.filter(|cores| *cores > 0.0)?;
         Some(self.cpu_cores.as_ref()?.p95 / ceiling)
+    }
+
+    /// p95 over what is guaranteed, else over what was requested; above 1 the service lives on what others leave.
+    pub fn p95_share_of_request(&self) -> Option<f64> {
+        let requested = self.request_millicores.map(|m| m / 1000.0);
+        let request = self
+            .guaranteed_cores
+            .or(requested)
+            .filter(|cores| *cores > 0.0)?;
+        Some(self.cpu_cores.as_ref()?.p95 / request)
     }
 }
 

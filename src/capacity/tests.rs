@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::profile::{CapacityPoint, LimitFacts};
+use crate::profile::{CapacityPoint, CpuBusy, LimitFacts};
 
 const TENTH_NS: u64 = 100_000_000;
 
@@ -45,6 +45,42 @@ fn with_quota(mut facts: CapacityFacts, cores: f64, throttled_per_ten: u64) -> C
         point.throttled_ns = Some(i * throttled_per_ten * 8_000_000);
     }
     facts
+}
+
+/// Every figure that can be known.
+fn with_everything() -> CapacityFacts {
+    let mut facts = with_quota(steady(600, 0.82), 1.0, 0);
+    facts.limits.cpu_period_ns = Some(TENTH_NS);
+    facts.limits.cpu_weight = Some(20);
+    facts.limits.cpu_shares = Some(512);
+    facts.limits.cpu_guaranteed_share = Some(0.25);
+    facts.memory_events_before.limit_hits = Some(3);
+    facts.memory_events.limit_hits = Some(7);
+    facts.cpu_busy = [(0, 60_000_000_000), (1, 20_000_000_000)]
+        .map(|(cpu, node_ns)| CpuBusy {
+            cpu,
+            node_ns,
+            service_ns: Some(node_ns / 2),
+        })
+        .to_vec();
+    facts
+}
+
+fn planning() -> Planning {
+    Planning {
+        replicas: Some(6),
+        load: Some(Load {
+            requests_per_second: 600.0,
+            source: "wrk, `load.txt`".into(),
+        }),
+        hot_paths: vec![HotPath {
+            name: "json::parse".into(),
+            share: 0.35,
+            low: Some(0.3),
+            high: Some(0.4),
+        }],
+        ..Planning::default()
+    }
 }
 
 fn close(a: f64, b: f64) -> bool {
@@ -200,11 +236,14 @@ fn the_document_is_valid_against_its_schema() {
         steady(100, 0.5),
         with_quota(steady(100, 0.2), 0.2, 9),
         CapacityFacts::default(),
+        with_everything(),
     ];
     let entries: Vec<Value> = cases
         .iter()
-        .map(|f| json_entry(&Capacity::of("svc", f)))
+        .map(|f| json_entry(&Capacity::planned("svc", f, &planning())))
         .collect();
+    assert_eq!(entries[3]["advice"]["replicas"]["needed"], 8);
+    assert_eq!(entries[3]["memory"]["limit_hits_within"], 4);
     assert_eq!(
         entries[0]["documented"]["throttling"], true,
         "known not to apply"
@@ -237,9 +276,100 @@ fn the_markdown_aligns_and_escapes() {
         "{section}"
     );
     let summary = summary_markdown(&capacity);
-    assert!((3..=6).contains(&summary.lines().count()), "{summary}");
+    assert!((3..=7).contains(&summary.lines().count()), "{summary}");
     assert!(
         summary.contains("stopped in 90 of 100 periods (90 %)"),
         "{summary}"
+    );
+}
+
+#[test]
+fn six_replicas_at_82_percent_need_eight_and_a_request_has_its_price() {
+    let capacity = Capacity::planned("svc", &with_everything(), &planning());
+    let replicas = capacity.replicas.as_ref().expect("replicas were given");
+    assert_eq!((replicas.now, replicas.needed), (6, 8));
+    let expected = "6 replicas × 82 % used at p95 ÷ 65 % target = 7.57, rounded up 8";
+    assert_eq!(replicas.arithmetic, expected);
+    // A flat load has a narrow interval.
+    assert_eq!((replicas.low, replicas.high), (8, Some(8)));
+    let cost = capacity.cost.as_ref().expect("throughput was given");
+    assert!(close(cost.cpu_ms, 8.2) && close(cost.requests_per_second, 100.0));
+    assert!((cost.requests_per_core_second - 100.0 / 0.82).abs() < 1e-3);
+    let at_target = cost.requests_per_second_at_target.expect("a ceiling");
+    assert!((at_target - 0.65 / 0.82 * 100.0).abs() < 1e-3);
+    let path = &capacity.path_cores[0];
+    assert!(close(path.cores, 0.287) && path.high.is_some_and(|high| close(high, 0.328)));
+    let section = markdown_section(&capacity);
+    for words in [
+        "`json::parse` is 0.29 of 0.82 cores (0.25 to 0.33)",
+        "Replicas needed: 8, from 6 replicas",
+        "= 8.200 ms of CPU time per request",
+        "a request of 500 m; guarantees 1.000 cores on a full node, 82 % used at p95",
+        "the limit was hit 4 times meanwhile",
+        "busiest 1.50 times the mean; by the service alone 1.50 times the mean",
+    ] {
+        assert!(section.contains(words), "`{words}` is not in\n{section}");
+    }
+}
+
+#[test]
+fn throttling_is_told_from_utilization() {
+    let advice = |facts: &CapacityFacts| Capacity::of("svc", facts).quota.expect("a quota");
+    // One thread that always wants to run: 20 ms used and 80 ms stopped in each period.
+    let mut busy = with_quota(steady(100, 0.2), 0.2, 10);
+    busy.limits.cpu_period_ns = Some(TENTH_NS);
+    let busy = advice(&busy);
+    assert_eq!(busy.verdict, QuotaVerdict::TooSmall);
+    assert_eq!(busy.proposed_limit_cores, Some(1.0), "{}", busy.sentence);
+    assert!(busy.sentence.contains("add replicas"), "{}", busy.sentence);
+    // Stopped in half of the periods, with a third of the quota used.
+    let bursty = advice(&with_quota(steady(100, 0.1), 0.3, 5));
+    assert_eq!(bursty.verdict, QuotaVerdict::Bursty);
+    assert!(
+        bursty
+            .sentence
+            .contains("more replicas leave that as it is")
+    );
+    assert!(
+        bursty
+            .sentence
+            .contains("the 30 ms of CPU time of a 100-ms period")
+    );
+    let idle = advice(&with_quota(steady(100, 0.1), 0.3, 0));
+    assert_eq!(idle.verdict, QuotaVerdict::NotThrottled);
+    assert_eq!(idle.proposed_limit_cores, None);
+}
+
+#[test]
+fn memory_at_90_percent_of_its_limit_runs_out_first() {
+    let mut facts = steady(100, 0.1);
+    for point in &mut facts.points {
+        point.memory_bytes = point.memory_bytes.map(|_| 576 << 20);
+    }
+    facts.limits.memory_limit_bytes = Some(640 << 20);
+    let first = &Capacity::of("svc", &facts).runs_out[0];
+    assert_eq!(first.resource, "memory_limit");
+    assert_eq!(first.sentence, "memory limit: 90 % used at most");
+}
+
+#[test]
+fn a_chart_is_drawn_and_a_hostile_name_stays_text() {
+    let facts = with_quota(steady(100, 0.2), 0.2, 9);
+    let capacity = Capacity::of("a</text><script>&", &facts);
+    let svg = chart(&capacity, &facts.points).expect("ten seconds");
+    assert_eq!(chart(&capacity, &facts.points).as_ref(), Some(&svg));
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
+    assert!(svg.contains("a&lt;/text&gt;&lt;script&gt;&amp;") && !svg.contains("<script"));
+    for words in ["limit 0.20 cores", "target 65 %: 0.130", "p95 0.200 cores"] {
+        assert!(svg.contains(words), "{svg}");
+    }
+    assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+    assert_eq!(chart(&capacity, &[]), None);
+    // A limit far above the use would press the line flat.
+    let idle = steady(100, 0.01);
+    let svg = chart(&Capacity::of("svc", &idle), &idle.points).expect("ten seconds");
+    assert!(
+        !svg.contains(">limit") && svg.contains("CPUs of the node 4.00 cores"),
+        "{svg}"
     );
 }

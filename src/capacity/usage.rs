@@ -3,7 +3,7 @@
 //! In: [`CapacityPoint`]s in the order of time. Out: plain figures; `None` where the readings do not hold them.
 //! A counter that goes back, or a reading out of order, is skipped, never a panic or a huge number.
 
-use crate::profile::{CapacityFacts, CapacityPoint};
+use crate::profile::{CapacityFacts, CapacityPoint, MemoryEvents};
 
 /// Means of the halves may differ by this share of the whole's mean and still count as steady …
 const STEADY_DRIFT: f64 = 0.10;
@@ -41,7 +41,7 @@ pub struct Throttling {
     pub per_second: f64,
 }
 
-/// Share of the time in which at least one task was stalled on the resource.
+/// Share of the time in which at least one task was stalled on the resource, and in which only stalled ones were.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pressure {
     /// `cgroup` or `node`.
@@ -49,6 +49,9 @@ pub struct Pressure {
     pub cpu: Option<f64>,
     pub memory: Option<f64>,
     pub io: Option<f64>,
+    pub cpu_full: Option<f64>,
+    pub memory_full: Option<f64>,
+    pub io_full: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +66,19 @@ pub struct Memory {
     /// Over the cgroup's life, page cache included.
     pub peak_bytes: Option<u64>,
     pub oom_kills: Option<u64>,
+    pub swap_bytes: Option<u64>,
+    /// Within the recording: hits of the limit, failed allocations, processes killed.
+    pub events: MemoryEvents,
+}
+
+/// CPU time by CPU. 1 is even; as much as there are CPUs is all on one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Balance {
+    /// Busy share of the busiest CPU over the mean of all; of the node, and of the service where it is known (v1).
+    pub node: Option<f64>,
+    pub service: Option<f64>,
+    /// Busy share of each CPU.
+    pub node_busy: Vec<(u32, f64)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,35 +90,48 @@ pub struct Steadiness {
     pub steady: bool,
 }
 
-/// Differences of neighbouring readings, joined until each is at least `shortest_ns` long; a short rest at the end is
-/// left out.
-pub(super) fn intervals(points: &[CapacityPoint], shortest_ns: u64) -> Vec<Interval> {
-    let mut intervals = Vec::new();
-    let Some(mut from) = points.first() else {
-        return intervals;
-    };
-    for to in points.get(1..).unwrap_or(&[]) {
-        let length_ns = to.at_ns.saturating_sub(from.at_ns);
+/// Neighbouring readings, joined until each pair is at least `shortest_ns` apart; a short rest at the end is left out.
+pub(super) fn joined(
+    points: &[CapacityPoint],
+    shortest_ns: u64,
+) -> impl Iterator<Item = (&CapacityPoint, &CapacityPoint)> {
+    let mut from = points.first();
+    points.iter().skip(1).filter_map(move |to| {
+        let begin = from?;
+        let length_ns = to.at_ns.saturating_sub(begin.at_ns);
         if length_ns == 0 || length_ns < shortest_ns {
-            continue;
+            return None;
         }
-        let cores = |a: u64, b: u64| b.saturating_sub(a) as f64 / length_ns as f64;
-        intervals.push(Interval {
-            length_ns,
-            service_cores: cores(from.service_cpu_ns, to.service_cpu_ns),
-            node_cores: cores(from.node_busy_ns, to.node_busy_ns),
-        });
-        from = to;
-    }
-    intervals
+        from = Some(to);
+        Some((begin, to))
+    })
 }
 
-/// Percentiles weighted by the intervals' lengths; `None` without intervals.
-pub(super) fn percentiles(
-    intervals: &[Interval],
-    of: impl Fn(&Interval) -> f64,
-) -> Option<Percentiles> {
-    let mut values: Vec<(f64, u64)> = intervals.iter().map(|i| (of(i), i.length_ns)).collect();
+pub(super) fn intervals(points: &[CapacityPoint], shortest_ns: u64) -> Vec<Interval> {
+    let cores = |a: u64, b: u64, ns: u64| b.saturating_sub(a) as f64 / ns.max(1) as f64;
+    let pairs = joined(points, shortest_ns);
+    pairs
+        .map(|(from, to)| {
+            let length_ns = to.at_ns - from.at_ns;
+            let node_length_ns = node_at_ns(to).saturating_sub(node_at_ns(from));
+            Interval {
+                length_ns,
+                service_cores: cores(from.service_cpu_ns, to.service_cpu_ns, length_ns),
+                node_cores: cores(from.node_busy_ns, to.node_busy_ns, node_length_ns),
+            }
+        })
+        .collect()
+}
+
+fn node_at_ns(point: &CapacityPoint) -> u64 {
+    match point.node_at_ns {
+        0 => point.at_ns,
+        at_ns => at_ns,
+    }
+}
+
+/// Percentiles of values weighted by how long each held, nanoseconds; `None` without values.
+pub(super) fn percentiles(mut values: Vec<(f64, u64)>) -> Option<Percentiles> {
     values.sort_by(|a, b| a.0.total_cmp(&b.0));
     let total_ns: u64 = values.iter().map(|v| v.1).sum();
     let max = values.last()?.0;
@@ -163,6 +192,9 @@ pub(super) fn pressure(facts: &CapacityFacts) -> Pressure {
         cpu: share(|p| p.psi_cpu_some_us),
         memory: share(|p| p.psi_memory_some_us),
         io: share(|p| p.psi_io_some_us),
+        cpu_full: share(|p| p.psi_cpu_full_us),
+        memory_full: share(|p| p.psi_memory_full_us),
+        io_full: share(|p| p.psi_io_full_us),
     }
 }
 
@@ -181,7 +213,51 @@ pub(super) fn memory(facts: &CapacityFacts) -> Memory {
             .map(|(bound, used)| bound.saturating_sub(used)),
         peak_bytes: facts.memory_peak_bytes,
         oom_kills: facts.oom_kills,
+        swap_bytes: facts.points.iter().filter_map(|p| p.swap_bytes).max(),
+        events: events_within(facts),
     }
+}
+
+fn events_within(facts: &CapacityFacts) -> MemoryEvents {
+    let (before, after) = (facts.memory_events_before, facts.memory_events);
+    let grown = |before: Option<u64>, after: Option<u64>| after?.checked_sub(before?);
+    MemoryEvents {
+        limit_hits: grown(before.limit_hits, after.limit_hits),
+        ooms: grown(before.ooms, after.ooms),
+        oom_kills: grown(before.oom_kills, after.oom_kills),
+    }
+}
+
+/// How evenly CPU time lies on the CPUs.
+pub(super) fn balance(facts: &CapacityFacts) -> Option<Balance> {
+    let window_ns = match (facts.points.first(), facts.points.last()) {
+        (Some(first), Some(last)) => last.at_ns.saturating_sub(first.at_ns),
+        _ => 0,
+    };
+    if window_ns == 0 || facts.cpu_busy.is_empty() {
+        return None;
+    }
+    let share = |ns: u64| (ns as f64 / window_ns as f64).min(1.0);
+    let node: Vec<f64> = facts
+        .cpu_busy
+        .iter()
+        .map(|cpu| share(cpu.node_ns))
+        .collect();
+    let service: Option<Vec<f64>> = facts
+        .cpu_busy
+        .iter()
+        .map(|cpu| cpu.service_ns.map(share))
+        .collect();
+    Some(Balance {
+        node: max_over_mean(&node),
+        service: service.as_deref().and_then(max_over_mean),
+        node_busy: facts.cpu_busy.iter().map(|cpu| cpu.cpu).zip(node).collect(),
+    })
+}
+
+fn max_over_mean(shares: &[f64]) -> Option<f64> {
+    let mean = shares.iter().sum::<f64>() / shares.len() as f64;
+    (mean > 0.0).then(|| shares.iter().fold(0.0, |a: f64, b| a.max(*b)) / mean)
 }
 
 /// Steal over all CPU time the node could have had.

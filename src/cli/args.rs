@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::capacity::TARGET_UTILIZATION;
 use crate::symbolize::WORKER_COMMAND;
 
 /// A Linux sampling profiler that says how much of the truth it saw.
@@ -35,6 +36,8 @@ pub(super) enum Command {
     Report(ReportArgs),
     /// Name frames of a recorded profile that have no name or line yet, and write its reports
     Symbolize(SymbolizeArgs),
+    /// Measure what a service uses of what it may use, and say what runs out first
+    Capacity(CapacityArgs),
     /// Say what can be measured here, and what is missing
     Doctor(DoctorArgs),
     /// Show what perfprof knows of a program, or of itself
@@ -79,6 +82,8 @@ pub(super) struct RecordArgs {
     pub symbols: SymbolArgs,
     #[command(flatten)]
     pub output: OutputArgs,
+    #[command(flatten)]
+    pub planning: PlanningArgs,
     /// Name of the report's section [default: the command name of the target]
     #[arg(long, value_name = "NAME")]
     pub service: Option<String>,
@@ -206,6 +211,48 @@ pub(super) struct SymbolizeArgs {
     pub symbols: SymbolArgs,
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CapacityArgs {
+    /// Process to measure, with its threads and all it has started and starts; repeatable. Its cgroup is measured where
+    /// that is the service's own
+    #[arg(long = "pid", short = 'p', value_name = "PID", conflicts_with_all = ["cgroup", "all"])]
+    pub pids: Vec<u32>,
+    /// Measure a cgroup: a directory below /sys/fs/cgroup, or a path as in /proc/PID/cgroup
+    #[arg(long, value_name = "PATH", conflicts_with = "all")]
+    pub cgroup: Option<PathBuf>,
+    /// Measure the whole node
+    #[arg(long)]
+    pub all: bool,
+    /// Seconds to measure; Ctrl-C ends it earlier
+    #[arg(long, short = 'd', value_name = "SECONDS", default_value_t = 60.0, value_parser = positive_seconds)]
+    pub duration: f64,
+    #[command(flatten)]
+    pub planning: PlanningArgs,
+    /// Name of the section [default: the command name of the process, or the last part of the cgroup's path]
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// Folder for what is written
+    #[arg(long, value_name = "DIR", default_value = ".artifacts/performance")]
+    pub artifacts: PathBuf,
+    /// Print the JSON document to standard output, too
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PlanningArgs {
+    /// Share of the CPU limit that is to be used at p95; what is left is for bursts and for a lost replica
+    #[arg(long, value_name = "SHARE", default_value_t = TARGET_UTILIZATION, value_parser = share)]
+    pub target_utilization: f64,
+    /// Instances that share the load now, to work out how many it takes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub replicas: Option<u32>,
+    /// Result of a load test that runs meanwhile, for the cost of a request: k6 (JSON), Locust (_stats.csv), hey, oha
+    /// (JSON), wrk, or {"throughput_per_second": N}; the throughput is that of all --replicas together
+    #[arg(long, value_name = "FILE")]
+    pub load_test: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

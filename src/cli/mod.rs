@@ -6,9 +6,11 @@
 
 mod args;
 mod arm;
+mod capacity;
 mod choose;
 mod doctor;
 mod plan;
+mod planning;
 mod publish;
 mod record;
 mod report;
@@ -48,6 +50,7 @@ pub fn main() -> Exit {
         Command::Record(args) => record::run(*args, &log),
         Command::Report(args) => report::run(args, &log),
         Command::Symbolize(args) => symbolize::run(args, &log),
+        Command::Capacity(args) => capacity::run(&args, &log),
         Command::Doctor(args) => doctor::run(args.json),
         Command::Show(args) => show::run(&args),
         Command::SymbolWorker(args) => worker::serve(args.memory_bytes)

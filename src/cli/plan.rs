@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::args::{ModeArg, OutputArgs, RecordArgs, SamplerArg, TargetArgs, UnwindArg};
 use super::choose::{self, Chosen, SamplerKind};
 use super::stop::{Exit, Failure};
-use super::symbols;
+use super::{planning, symbols};
+use crate::capacity::Planning;
 use crate::sampling::{Scope, can_open};
 use crate::symbolize::options::SymbolOptions;
 use crate::sys::perf::{StackSource, Trigger};
@@ -58,6 +59,8 @@ pub(super) struct Outputs {
     pub short_names: bool,
     /// The files hold waits, not time on a CPU.
     pub waits_asked: bool,
+    /// What the capacity analysis is to work out.
+    pub planning: Planning,
 }
 
 impl Outputs {
@@ -73,6 +76,7 @@ impl Outputs {
             per_thread: args.per_thread,
             short_names: args.short_names,
             waits_asked: false,
+            planning: Planning::default(),
         })
     }
 }
@@ -187,9 +191,9 @@ pub(super) const DEFAULT_PRECISION: f64 = 0.01;
 
 impl RecordPlan {
     pub fn of(args: RecordArgs) -> Result<RecordPlan, Failure> {
-        let waits_asked = args.sampling.mode == Some(ModeArg::OffCpu);
         let outputs = Outputs {
-            waits_asked,
+            waits_asked: args.sampling.mode == Some(ModeArg::OffCpu),
+            planning: planning::of(&args.planning)?,
             ..Outputs::of(&args.output)?
         };
         let (symbols, mut warnings) = symbols::options(&args.symbols)?;
@@ -283,13 +287,30 @@ fn named(name: &str) -> Result<Target, Failure> {
 
 /// A process that exists, has not ended and may be looked at.
 fn check_process(pid: u32) -> Result<(), Failure> {
+    existing_process(pid)?;
+    match std::fs::read(format!("/proc/{pid}/maps")) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Failure::new(
+            Exit::NotPermitted,
+            anyhow::Error::new(error)
+                .context(format!("not permitted to read the mappings of PID {pid}")),
+        )
+        .hint("run as root or as the target's user, or grant CAP_SYS_PTRACE and CAP_PERFMON; see `perfprof doctor`")),
+        _ => Ok(()),
+    }
+}
+
+/// A process that exists, has not ended and is none of the kernel's.
+pub(super) fn existing_process(pid: u32) -> Result<(), Failure> {
     let no_target = |message: String| Failure::message(Exit::NoTarget, message);
     let stat = Stat::of(pid).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => no_target(format!("no process with PID {pid}")).hint(
             "PIDs are those of this PID namespace; in a pod, `shareProcessNamespace: true` shows the others",
         ),
-        _ => Failure::new(
-            Exit::NoTarget,
+        kind => Failure::new(
+            match kind {
+                io::ErrorKind::PermissionDenied => Exit::NotPermitted,
+                _ => Exit::NoTarget,
+            },
             anyhow::Error::new(error).context(format!("failed to look at PID {pid}")),
         ),
     })?;
@@ -305,15 +326,7 @@ fn check_process(pid: u32) -> Result<(), Failure> {
                 .hint("it has no code of a service; `--all` records the kernel's work, too"),
         );
     }
-    match std::fs::read(format!("/proc/{pid}/maps")) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Failure::new(
-            Exit::NotPermitted,
-            anyhow::Error::new(error)
-                .context(format!("not permitted to read the mappings of PID {pid}")),
-        )
-        .hint("run as root or as the target's user, or grant CAP_SYS_PTRACE and CAP_PERFMON; see `perfprof doctor`")),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// The command name of the target.

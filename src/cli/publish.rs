@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use super::plan::{Format, Outputs};
+use super::planning;
 use super::status::Log;
 use super::stop::{Exit, Failure};
 use super::words;
 use crate::analysis::{Analysis, Thresholds, Verdict};
 use crate::artifacts::{self, ArtifactRoot, Document, Export, Extra, write_atomic};
-use crate::capacity::{self, Capacity};
+use crate::capacity::{self, Capacity, Planning};
 use crate::profile::{Origin, Profile};
 use crate::render::terminal::Colour;
 use crate::render::{flamegraph, short_names, speedscope, terminal};
@@ -50,7 +51,7 @@ pub(super) fn publish(
     }
     let extra = Extra {
         shown: Some(shown),
-        ..extra(profile)
+        ..extra(profile, &analysis, &outputs.planning)
     };
     let now = unix_ns();
     let published = artifacts::publish(root, profile, &analysis, extra, &exports, now)
@@ -172,14 +173,19 @@ fn encode(format: Format, profile: &Profile, per_thread: bool) -> Result<Vec<u8>
     })
 }
 
-fn extra(profile: &Profile) -> Extra<'_> {
+fn extra<'a>(profile: &'a Profile, analysis: &Analysis, planning: &Planning) -> Extra<'a> {
     let Some(facts) = &profile.recording.capacity else {
         return Extra::default();
     };
-    let capacity = Capacity::of(&profile.recording.service, facts);
+    let planning = Planning {
+        hot_paths: planning::hot_paths(&analysis.hot),
+        ..planning.clone()
+    };
+    let capacity = Capacity::planned(&profile.recording.service, facts, &planning);
     Extra {
         capacity_markdown: Some(capacity::summary_markdown(&capacity)),
         capacity_section: Some(capacity::markdown_section(&capacity)),
+        capacity_chart: capacity::chart(&capacity, &facts.points),
         documents: vec![Document {
             file: "capacity-analysis.json",
             schema: capacity::SCHEMA,

@@ -136,7 +136,7 @@ fn origins(profile: &Profile, binaries: &[Arc<Binary>]) -> Vec<PackageFact> {
 }
 
 /// The first Ctrl-C or SIGTERM ends the recording, the second one the program.
-fn install_signals() -> Result<StopSignals, Failure> {
+pub(super) fn install_signals() -> Result<StopSignals, Failure> {
     let stop = StopSignals::default();
     for signal in [SIGINT, SIGTERM] {
         let flag = &stop.interrupted;

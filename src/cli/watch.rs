@@ -65,7 +65,7 @@ impl<'a> Watch<'a> {
             .last_read_ns
             .is_none_or(|last| at_ns >= last + MIN_INTERVAL_NS)
         {
-            self.gauges.read(at_ns);
+            self.gauges.read();
             self.last_read_ns = Some(at_ns);
         }
     }

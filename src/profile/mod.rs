@@ -38,7 +38,9 @@ pub use end::{StackEnd, Why};
 pub use frame::{Frame, FrameKind, Function, FunctionIx, Line, Unresolved};
 pub use mapping::{Mapping, MappingIx, MappingKind};
 pub use package::PackageFact;
-pub use recording::{CapacityFacts, CapacityPoint, LimitFacts, Origin, Recording, SelfCost};
+pub use recording::{
+    CapacityFacts, CapacityPoint, CpuBusy, LimitFacts, MemoryEvents, Origin, Recording, SelfCost,
+};
 pub use stack::{FrameIx, StackIx, StackTree};
 pub use waits::{
     BLOCKED_CAUSES, Cause, QuotaTicks, ThreadTime, WaitFacts, WaitSample, Waits, Waker,

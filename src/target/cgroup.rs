@@ -15,8 +15,15 @@ use super::mountinfo::{self, Mount};
 use super::small_file::read_text;
 
 mod read;
+mod weight;
 
-pub use read::{CpuLimit, CpuStat, Memory, parse_cpu_max, parse_cpu_stat, parse_psi_some_us};
+pub use read::{
+    CpuLimit, CpuStat, Memory, MemoryLimit, parse_cpu_max, parse_cpu_stat, parse_psi_full_us,
+    parse_psi_some_us,
+};
+
+/// Deeper or wider trees are those of a whole node; their processes are not looked for one by one.
+const MAX_DIRECTORIES: usize = 4096;
 
 /// Which hierarchies a machine has mounted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,28 +135,73 @@ impl Cgroup {
     /// # Errors
     /// When `/proc/PID/cgroup` cannot be read: the process is gone or hidden.
     pub fn of(pid: u32) -> io::Result<Cgroup> {
-        let proc_dir = PathBuf::from(format!("/proc/{pid}"));
+        Cgroup::seen_below(Path::new("/"), pid, is_cgroup_directory)
+    }
+
+    /// The same in a recorded tree: `root` holds `proc` and `sys` as they were.
+    pub fn recorded(root: &Path, pid: u32) -> io::Result<Cgroup> {
+        Cgroup::seen_below(root, pid, |place| place.dir.is_dir())
+    }
+
+    fn seen_below(root: &Path, pid: u32, is_real: fn(&Place) -> bool) -> io::Result<Cgroup> {
+        let proc_dir = root.join(format!("proc/{pid}"));
         let memberships = parse_memberships(&read_text(&proc_dir.join("cgroup"))?);
-        let mounts_at = |path: &Path| mountinfo::parse(&read_text(path).unwrap_or_default());
-        let own = mounts_at(Path::new("/proc/self/mountinfo"));
-        let theirs = mounts_at(&proc_dir.join("mountinfo"));
+        let own = mounts_in(&root.join("proc/self/mountinfo"));
+        let theirs = mounts_in(&proc_dir.join("mountinfo"));
         let their_root = proc_dir.join("root");
-        let find = |controller: Option<&str>| {
-            locate(&memberships, &own, Path::new("/"), controller)
-                .filter(is_cgroup_directory)
-                .or_else(|| {
-                    locate(&memberships, &theirs, &their_root, controller)
-                        .filter(is_cgroup_directory)
-                })
-        };
+        Ok(Cgroup::by(|controller| {
+            locate(&memberships, &own, root, controller)
+                .filter(is_real)
+                .or_else(|| locate(&memberships, &theirs, &their_root, controller).filter(is_real))
+        }))
+    }
+
+    /// The cgroup of this path in every hierarchy: as in `/proc/PID/cgroup`, or a directory of a mounted hierarchy.
+    /// `None` where there is none.
+    pub fn at(path: &Path) -> Option<Cgroup> {
+        let mounts = mounts_in(Path::new("/proc/self/mountinfo"));
+        let path = path_in_hierarchy(path, &mounts)?;
+        let joined = |controllers: &str| parse_memberships(&format!("0:{controllers}:{path}"));
+        let cgroup = Cgroup::by(|controller| {
+            let memberships = joined(controller.unwrap_or(""));
+            locate(&memberships, &mounts, Path::new("/"), controller).filter(is_cgroup_directory)
+        });
+        cgroup.cpuacct.is_some().then_some(cgroup)
+    }
+
+    /// PIDs in the cgroup and all below it, as this PID namespace numbers them.
+    pub fn pids(&self) -> Vec<u32> {
+        let mut pids = Vec::new();
+        let mut dirs: Vec<PathBuf> = self.cpuacct.iter().map(|place| place.dir.clone()).collect();
+        let mut seen = 0;
+        while let Some(dir) = dirs.pop() {
+            seen += 1;
+            let text = read_text(&dir.join("cgroup.procs")).unwrap_or_default();
+            // A process of another namespace is shown as 0.
+            pids.extend(
+                text.lines()
+                    .filter_map(|line| line.parse::<u32>().ok())
+                    .filter(|pid| *pid > 0),
+            );
+            if seen < MAX_DIRECTORIES {
+                let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+                dirs.extend(entries.map(|e| e.path()).filter(|path| path.is_dir()));
+            }
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
+    fn by(find: impl Fn(Option<&str>) -> Option<Place>) -> Cgroup {
         let unified = find(None);
         let cpuacct = find(Some("cpuacct"));
-        Ok(Cgroup {
+        Cgroup {
             cpu: find(Some("cpu")).or_else(|| unified.clone()),
             memory: find(Some("memory")).or_else(|| unified.clone()),
             cpuacct: own_or_unified(cpuacct, &unified),
             unified,
-        })
+        }
     }
 
     /// Whether the process is accounted apart from the rest of the machine.
@@ -160,6 +212,33 @@ impl Cgroup {
     /// The path by which CPU time is accounted, `/` when none was found.
     pub fn path(&self) -> &str {
         self.cpuacct.as_ref().map_or("/", |place| &place.path)
+    }
+}
+
+fn mounts_in(mountinfo: &Path) -> Vec<Mount> {
+    mountinfo::parse(&read_text(mountinfo).unwrap_or_default())
+}
+
+/// The path as in `/proc/PID/cgroup`. A directory below a mount of a hierarchy has that mount's place taken off.
+fn path_in_hierarchy(path: &Path, mounts: &[Mount]) -> Option<String> {
+    let cgroups = mounts
+        .iter()
+        .filter(|mount| mount.fs_type.starts_with("cgroup"));
+    let mounted = cgroups
+        .filter(|mount| path.starts_with(&mount.point))
+        .max_by_key(|mount| mount.point.len());
+    let plain = match mounted {
+        Some(mount) => Path::new(&mount.root).join(path.strip_prefix(&mount.point).ok()?),
+        None => path.to_owned(),
+    };
+    let climbs = plain
+        .components()
+        .any(|c| matches!(c, Component::ParentDir | Component::CurDir));
+    let text = plain.to_str()?.trim_end_matches('/');
+    match text {
+        _ if climbs || !plain.is_absolute() || text.contains('\n') => None,
+        "" => Some("/".to_owned()),
+        text => Some(text.to_owned()),
     }
 }
 

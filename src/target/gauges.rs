@@ -4,30 +4,36 @@
 //! It draws no conclusion; `capacity` does.
 //!
 //! Whose CPU time? The service's own cgroup when all PIDs share one that is not the root of the machine: then nothing
-//! escapes. Otherwise the PIDs themselves. Files are opened once and read in place. Figures that cost a read per
-//! thread (run delay, thread count, memory) are taken once a second and are `None` in between.
+//! escapes. Otherwise the PIDs themselves. Files are opened once and read in place. CPU counters are stamped with the
+//! time at which they were read, whatever else the reader was kept from. Figures that cost a read per thread (run
+//! delay, thread count, memory) are taken once a second and are `None` in between.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use nix::unistd::{SysconfVar, sysconf};
-
-use super::cgroup::{Cgroup, parse_psi_some_us};
+use super::cgroup::Cgroup;
 use super::small_file::HeldFile;
-use crate::profile::{CapacityFacts, CapacityPoint, CgroupCpu, LimitFacts};
+use crate::profile::{CapacityFacts, CapacityPoint, CgroupCpu, CpuBusy, LimitFacts, MemoryEvents};
+use crate::sys::usage::monotonic_ns;
 
+mod moment;
+mod node;
+mod pressure;
 mod processes;
 mod scope;
 
+use moment::read_at_once;
+use node::{NodeStat, by_cpu_since, memory_used_bytes};
+use pressure::PressureFiles;
 use processes::Processes;
-use scope::{Scope, choose_scope, common_cgroup, read_limits, refresh_limits};
+use scope::{Scope, choose_scope, common_cgroup, own_scope, read_limits, refresh_limits};
 
 /// How often the costly figures are read.
 const SLOW_EVERY_NS: u64 = 1_000_000_000;
 
 /// Beyond this many points every second one is given up and later ones are kept half as often: the counters are
-/// cumulative, so only resolution is lost. At ten a second the first thinning comes after 100 s.
-const MAX_POINTS: usize = 1024;
+/// cumulative, so only resolution is lost. At ten a second the first thinning comes after 13 minutes.
+const MAX_POINTS: usize = 8192;
 
 /// Longer than `memory.stat`, the longest file read here; of `/proc/stat` only the first line is wanted.
 const BUFFER_BYTES: usize = 16 << 10;
@@ -37,18 +43,19 @@ const BUFFER_BYTES: usize = 16 << 10;
 pub struct Gauges {
     scope: Scope,
     processes: Processes,
-    node_stat: Option<HeldFile>,
-    /// CPU, memory and I/O.
-    pressure: [Option<HeldFile>; 3],
-    psi_scope: &'static str,
+    node_stat: NodeStat,
+    pressure: PressureFiles,
     limits: LimitFacts,
+    memory_events_before: MemoryEvents,
+    cpu_busy_before: Vec<CpuBusy>,
+    /// Readings' times count from here.
+    opened_ns: u64,
     points: Vec<CapacityPoint>,
     /// The last reading, kept or not.
     latest: CapacityPoint,
     /// Readings closer than this to the last kept point are not kept.
     spacing_ns: u64,
     next_slow_ns: u64,
-    tick_ns: u64,
     gaps: BTreeSet<String>,
     buffer: Vec<u8>,
 }
@@ -67,23 +74,48 @@ impl Gauges {
             (_, Some(cgroup)) => choose_scope(cgroup, &limits, &mut gaps),
             (_, None) => Scope::Processes,
         };
+        Gauges::of_scope(scope, limits, pids, gaps)
+    }
+
+    /// The same for a cgroup, whoever is in it; the profiler may be.
+    pub fn open_cgroup(cgroup: Cgroup) -> Gauges {
+        let mut gaps = BTreeSet::new();
+        let pids = cgroup.pids();
+        let limits = read_limits(Some(&cgroup), &pids, &mut gaps);
+        let scope = own_scope(cgroup, &mut gaps);
+        Gauges::of_scope(scope, limits, &pids, gaps)
+    }
+
+    fn of_scope(
+        scope: Scope,
+        limits: LimitFacts,
+        pids: &[u32],
+        mut gaps: BTreeSet<String>,
+    ) -> Gauges {
         // A service known only by its PIDs has no pressure of its own: the node's is read.
-        let (pressure, psi_scope) = open_pressure(scope.cgroup(), &mut gaps);
+        let pressure = PressureFiles::open(scope.cgroup(), &mut gaps);
+        let node_stat = NodeStat::open(&mut gaps);
         Gauges {
             processes: Processes::open(pids),
-            node_stat: held(Path::new("/proc/stat"), &mut gaps),
+            cpu_busy_before: node_stat.by_cpu(scope.cgroup()),
+            memory_events_before: scope.memory().map(|m| m.events).unwrap_or_default(),
+            node_stat,
             scope,
             pressure,
-            psi_scope,
             limits,
+            opened_ns: monotonic_ns(),
             points: Vec::new(),
             latest: CapacityPoint::default(),
             spacing_ns: 0,
             next_slow_ns: 0,
-            tick_ns: tick_ns(),
             gaps,
             buffer: vec![0; BUFFER_BYTES],
         }
+    }
+
+    /// What CPU time is read of, for the user: `None` when the processes are added up or all is read.
+    pub fn cgroup(&self) -> Option<&Cgroup> {
+        self.scope.cgroup()
     }
 
     /// Adds processes that belong to the service, too; known ones may be among them. One that began after
@@ -95,22 +127,16 @@ impl Gauges {
     }
 
     /// Reads all gauges and keeps the point.
-    ///
-    /// `at_ns`: nanoseconds since the recording began.
-    pub fn read(&mut self, at_ns: u64) -> CapacityPoint {
-        let slow = at_ns >= self.next_slow_ns;
-        if slow {
-            self.next_slow_ns = at_ns.saturating_add(SLOW_EVERY_NS);
-        }
-        let mut point = CapacityPoint {
-            at_ns,
-            ..CapacityPoint::default()
-        };
+    pub fn read(&mut self) -> CapacityPoint {
+        let mut point = CapacityPoint::default();
         self.read_node(&mut point);
-        self.read_service(&mut point, slow);
-        point.psi_cpu_some_us = self.read_pressure(0);
-        point.psi_memory_some_us = self.read_pressure(1);
-        point.psi_io_some_us = self.read_pressure(2);
+        self.read_cpu(&mut point);
+        let slow = point.at_ns >= self.next_slow_ns;
+        if slow {
+            self.next_slow_ns = point.at_ns.saturating_add(SLOW_EVERY_NS);
+            self.read_slowly(&mut point);
+        }
+        self.pressure.read_into(&mut point, &mut self.buffer);
         self.keep(point.clone());
         point
     }
@@ -137,15 +163,18 @@ impl Gauges {
                 Scope::Node => "node",
             }
             .to_owned(),
-            psi_scope: self.psi_scope.to_owned(),
+            psi_scope: self.pressure.scope.to_owned(),
             ..CapacityFacts::default()
         };
+        if let Some(memory) = self.scope.memory() {
+            facts.memory_peak_bytes = memory.peak_bytes;
+            facts.oom_kills = memory.events.oom_kills;
+            facts.memory_events_before = self.memory_events_before;
+            facts.memory_events = memory.events;
+        }
+        let by_cpu = self.node_stat.by_cpu(self.scope.cgroup());
+        facts.cpu_busy = by_cpu_since(&self.cpu_busy_before, by_cpu);
         if let Scope::Cgroup(files) = &self.scope {
-            if let Some(place) = files.cgroup.memory.as_ref().filter(|p| !p.is_root()) {
-                let memory = place.memory();
-                facts.memory_peak_bytes = memory.peak_bytes;
-                facts.oom_kills = memory.oom_kills;
-            }
             if files
                 .cgroup
                 .cpuacct
@@ -178,54 +207,61 @@ impl Gauges {
     }
 
     fn read_node(&mut self, point: &mut CapacityPoint) {
-        let Some(text) = self
-            .node_stat
-            .as_ref()
-            .and_then(|f| f.read(&mut self.buffer))
-        else {
-            return;
-        };
-        if let Some((busy, steal)) = parse_node_ticks(text) {
-            point.node_busy_ns = busy.saturating_mul(self.tick_ns);
-            point.node_steal_ns = steal.saturating_mul(self.tick_ns);
+        let since = self.opened_ns;
+        let (node_stat, buffer) = (&self.node_stat, &mut self.buffer);
+        let reading = read_at_once(|| monotonic_ns() - since, || node_stat.read(buffer));
+        point.node_at_ns = reading.at_ns;
+        (point.node_busy_ns, point.node_steal_ns) = reading.value.unwrap_or_default();
+    }
+
+    /// CPU time and throttling, which belong together, and the time of both.
+    fn read_cpu(&mut self, point: &mut CapacityPoint) {
+        let since = self.opened_ns;
+        let now_ns = || monotonic_ns() - since;
+        match &self.scope {
+            Scope::Node => {
+                point.at_ns = point.node_at_ns;
+                point.service_cpu_ns = point.node_busy_ns;
+            }
+            Scope::Processes => {
+                let processes = &mut self.processes;
+                let reading = read_at_once(now_ns, || processes.cpu_ns());
+                point.at_ns = reading.at_ns;
+                point.service_cpu_ns = reading.value;
+            }
+            Scope::Cgroup(files) => {
+                let buffer = &mut self.buffer;
+                let reading = read_at_once(now_ns, || {
+                    let usage = files.read_usage(buffer);
+                    (usage, files.read_throttling(buffer))
+                });
+                let (usage, throttling) = reading.value;
+                let last_cpu_ns = self.latest.service_cpu_ns;
+                point.at_ns = reading.at_ns;
+                // A cgroup that is gone uses nothing any more: the counter stands still.
+                point.service_cpu_ns = usage.unwrap_or(last_cpu_ns).max(last_cpu_ns);
+                point.nr_periods = throttling.nr_periods;
+                point.nr_throttled = throttling.nr_throttled;
+                point.throttled_ns = throttling.throttled_ns;
+            }
         }
     }
 
-    fn read_service(&mut self, point: &mut CapacityPoint, slow: bool) {
-        let last_cpu_ns = self.latest.service_cpu_ns;
-        match &self.scope {
-            Scope::Node => point.service_cpu_ns = point.node_busy_ns,
-            Scope::Processes => point.service_cpu_ns = self.processes.cpu_ns(),
-            Scope::Cgroup(files) => {
-                // A cgroup that is gone uses nothing any more: the counter stands still.
-                let usage = files.read_usage(&mut self.buffer).unwrap_or(last_cpu_ns);
-                point.service_cpu_ns = usage.max(last_cpu_ns);
-                files.read_throttling(point, &mut self.buffer);
-            }
-        }
-        if !slow {
+    fn read_slowly(&mut self, point: &mut CapacityPoint) {
+        if matches!(self.scope, Scope::Node) {
+            point.memory_bytes = memory_used_bytes();
             return;
         }
+        let slow = self.processes.read_slowly();
+        point.threads = Some(slow.threads);
+        point.run_delay_ns = slow.run_delay_ns;
         match &self.scope {
-            Scope::Node => {}
-            Scope::Processes => {
-                let slow = self.processes.read_slowly();
-                point.threads = Some(slow.threads);
-                point.run_delay_ns = slow.run_delay_ns;
-                point.memory_bytes = slow.memory_bytes;
-            }
             Scope::Cgroup(files) => {
                 point.memory_bytes = files.read_working_set(&mut self.buffer);
-                let slow = self.processes.read_slowly();
-                point.threads = Some(slow.threads);
-                point.run_delay_ns = slow.run_delay_ns;
+                point.swap_bytes = files.own_memory().and_then(|place| place.swap_bytes());
             }
+            Scope::Processes | Scope::Node => point.memory_bytes = slow.memory_bytes,
         }
-    }
-
-    fn read_pressure(&mut self, which: usize) -> Option<u64> {
-        let file = self.pressure.get(which)?.as_ref()?;
-        parse_psi_some_us(file.read(&mut self.buffer)?)
     }
 
     fn keep(&mut self, point: CapacityPoint) {
@@ -244,37 +280,6 @@ impl Gauges {
     }
 }
 
-/// Pressure files of the service's v2 directory, else of the node; and which of the two it is.
-fn open_pressure(
-    cgroup: Option<&Cgroup>,
-    gaps: &mut BTreeSet<String>,
-) -> ([Option<HeldFile>; 3], &'static str) {
-    let own = cgroup
-        .and_then(|c| c.unified.as_ref())
-        .filter(|place| !place.is_root());
-    let open = |paths: [PathBuf; 3]| paths.map(|path| open_readable(&path));
-    if let Some(place) = own {
-        let files = open(["cpu", "memory", "io"].map(|r| place.file(&format!("{r}.pressure"))));
-        if files.iter().any(Option::is_some) {
-            return (files, "cgroup");
-        }
-    }
-    let files = open(["cpu", "memory", "io"].map(|r| Path::new("/proc/pressure").join(r)));
-    if files.iter().all(Option::is_none) {
-        gaps.insert(
-            "pressure stall information is not available (kernel built or booted without psi)"
-                .into(),
-        );
-    }
-    (files, "node")
-}
-
-/// With `psi=0` the files exist and opening succeeds, reading fails.
-fn open_readable(path: &Path) -> Option<HeldFile> {
-    let file = HeldFile::open(path).ok()?;
-    file.read(&mut [0; 256]).is_some().then_some(file)
-}
-
 fn held(path: &Path, gaps: &mut BTreeSet<String>) -> Option<HeldFile> {
     match HeldFile::open(path) {
         Ok(file) => Some(file),
@@ -282,28 +287,6 @@ fn held(path: &Path, gaps: &mut BTreeSet<String>) -> Option<HeldFile> {
             gaps.insert(format!("`{}` cannot be read: {error}", path.display()));
             None
         }
-    }
-}
-
-/// Busy and steal ticks of the first line of `/proc/stat`: user nice system idle iowait irq softirq steal. Guest time
-/// is already in user.
-fn parse_node_ticks(text: &str) -> Option<(u64, u64)> {
-    let line = text.lines().next()?.strip_prefix("cpu ")?;
-    let ticks: Vec<u64> = line
-        .split_whitespace()
-        .map_while(|w| w.parse().ok())
-        .collect();
-    let tick = |ix: usize| ticks.get(ix).copied().unwrap_or(0);
-    if ticks.len() < 4 {
-        return None;
-    }
-    Some((tick(0) + tick(1) + tick(2) + tick(5) + tick(6), tick(7)))
-}
-
-fn tick_ns() -> u64 {
-    match sysconf(SysconfVar::CLK_TCK) {
-        Ok(Some(hz)) if hz > 0 => 1_000_000_000 / hz as u64,
-        _ => 10_000_000,
     }
 }
 
@@ -315,6 +298,7 @@ fn thin(points: &mut Vec<CapacityPoint>) -> u64 {
         match kept.last_mut() {
             Some(last) if ix % 2 == 1 => {
                 last.memory_bytes = last.memory_bytes.max(point.memory_bytes);
+                last.swap_bytes = last.swap_bytes.max(point.swap_bytes);
                 last.threads = last.threads.max(point.threads);
                 last.run_delay_ns = last.run_delay_ns.or(point.run_delay_ns);
             }
@@ -326,5 +310,7 @@ fn thin(points: &mut Vec<CapacityPoint>) -> u64 {
     span / (points.len().max(2) as u64 - 1)
 }
 
+#[cfg(test)]
+mod recorded;
 #[cfg(test)]
 mod tests;

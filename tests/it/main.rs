@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod capacity;
+mod capacity_command;
 mod changing_code;
 mod debuginfod;
 mod detours;

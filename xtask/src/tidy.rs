@@ -26,6 +26,7 @@ const READING_SIDE: &[&str] = &[
     "render",
     "capacity",
     "artifacts",
+    "load_test",
     "gate",
 ];
 /// Plain data that both sides share.

@@ -109,7 +109,7 @@ fn the_tightest_limit_up_the_tree_counts() {
         v2.path().join("pod"),
         "throttling is counted at the pod"
     );
-    assert_eq!(app.memory_limit_bytes(), Some(1_000_000));
+    assert_eq!(app.memory_limit().map(|l| l.bytes), Some(1_000_000));
     assert_eq!(app.cpu_weight(), Some(79));
     assert!(!app.is_root() && !app.hides_parents());
 
@@ -124,10 +124,10 @@ fn the_tightest_limit_up_the_tree_counts() {
     ]);
     let app = place(Version::V1, v1.path(), "app");
     assert_eq!(app.cpu_limit().expect("limit").cores, 0.2);
-    assert_eq!(app.memory_limit_bytes(), Some(64 << 20));
+    assert_eq!(app.memory_limit().map(|l| l.bytes), Some(64 << 20));
     let root = place(Version::V1, v1.path(), "");
     assert!(root.is_root() && !app.is_root());
-    assert_eq!((root.cpu_limit(), root.memory_limit_bytes()), (None, None));
+    assert_eq!((root.cpu_limit(), root.memory_limit()), (None, None));
 }
 
 #[test]
@@ -152,12 +152,13 @@ fn the_files_of_both_versions_give_the_same_units() {
 
 #[test]
 fn limits_and_pressure_refuse_nonsense() {
-    assert_eq!(parse_cpu_max("150000 100000\n"), Some(1.5));
+    assert_eq!(parse_cpu_max("150000 100000\n"), Some((1.5, 100_000_000)));
     for text in ["max 100000", "", "5", "5 0", "-1 100000"] {
         assert_eq!(parse_cpu_max(text), None, "{text}");
     }
     let psi = "some avg10=0.98 avg60=0.59 avg300=1.55 total=22777259\nfull avg10=0.00 total=7";
     assert_eq!(parse_psi_some_us(psi), Some(22_777_259));
+    assert_eq!(parse_psi_full_us(psi), Some(7));
     assert_eq!(parse_psi_some_us("full avg10=0.00 total=7"), None);
 }
 
@@ -176,7 +177,24 @@ fn memory_counters_of_both_versions() {
         ),
     ]);
     let v2 = place(Version::V2, dir.path(), "v2").memory();
-    assert_eq!((v2.peak_bytes, v2.oom_kills), (Some(900), Some(1)));
+    assert_eq!((v2.peak_bytes, v2.events.oom_kills), (Some(900), Some(1)));
     let v1 = place(Version::V1, dir.path(), "v1").memory();
-    assert_eq!((v1.peak_bytes, v1.oom_kills), (Some(800), Some(3)));
+    assert_eq!((v1.peak_bytes, v1.events.oom_kills), (Some(800), Some(3)));
+}
+
+#[test]
+fn a_directory_and_a_path_name_the_same_cgroup() {
+    let mounts = mountinfo::parse(HYBRID);
+    let named = |path: &str| path_in_hierarchy(Path::new(path), &mounts);
+    for path in [
+        "/sys/fs/cgroup/cpu/a/b",
+        "/sys/fs/cgroup/unified/a/b/",
+        "/a/b",
+    ] {
+        assert_eq!(named(path).as_deref(), Some("/a/b"), "{path}");
+    }
+    assert_eq!(named("/sys/fs/cgroup/cpu").as_deref(), Some("/"));
+    for path in ["a/b", "/a/../b", "/sys/fs/cgroup/cpu/../x", "/a\nb"] {
+        assert_eq!(named(path), None, "{path}");
+    }
 }

@@ -3,11 +3,11 @@
 //! In: PIDs. Out: a [`Scope`] with its files open, [`LimitFacts`], and gaps in words.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::held;
-use crate::profile::{CapacityPoint, LimitFacts};
-use crate::target::cgroup::{Cgroup, Version, parse_cpu_stat};
+use crate::profile::LimitFacts;
+use crate::target::cgroup::{Cgroup, CpuStat, Memory, Place, Version, parse_cpu_stat};
 use crate::target::host::{mem_total_bytes, parse_cpu_list};
 use crate::target::small_file::{HeldFile, field, field_number, read_text};
 
@@ -36,22 +36,31 @@ impl Scope {
             Scope::Processes | Scope::Node => None,
         }
     }
+
+    /// Peak and events of the service's own memory cgroup.
+    pub(super) fn memory(&self) -> Option<Memory> {
+        match self {
+            Scope::Cgroup(files) => files.own_memory().map(Place::memory),
+            Scope::Processes | Scope::Node => None,
+        }
+    }
 }
 
 impl CgroupFiles {
+    /// The memory cgroup, unless it is the root, which has no figures of its own.
+    pub(super) fn own_memory(&self) -> Option<&Place> {
+        self.cgroup.memory.as_ref().filter(|place| !place.is_root())
+    }
+
     pub(super) fn read_usage(&self, buffer: &mut [u8]) -> Option<u64> {
         let place = self.cgroup.cpuacct.as_ref()?;
         place.parse_cpu_usage_ns(self.usage.read(buffer)?)
     }
 
-    pub(super) fn read_throttling(&self, point: &mut CapacityPoint, buffer: &mut [u8]) {
-        let Some(text) = self.throttling.as_ref().and_then(|f| f.read(buffer)) else {
-            return;
-        };
-        let stat = parse_cpu_stat(text);
-        point.nr_periods = stat.nr_periods;
-        point.nr_throttled = stat.nr_throttled;
-        point.throttled_ns = stat.throttled_ns;
+    /// Counters of the directory that imposes the quota; nothing known when they cannot be read.
+    pub(super) fn read_throttling(&self, buffer: &mut [u8]) -> CpuStat {
+        let text = self.throttling.as_ref().and_then(|f| f.read(buffer));
+        text.map(parse_cpu_stat).unwrap_or_default()
     }
 
     /// Memory in use less the inactive page cache, which the kernel takes back before it kills: the "working set" that
@@ -111,6 +120,11 @@ pub(super) fn choose_scope(
         }
         gaps.insert("perfprof ran in the service's cgroup: its own use is in the figures".into());
     }
+    own_scope(cgroup, gaps)
+}
+
+/// The cgroup, whoever else is in it.
+pub(super) fn own_scope(cgroup: Cgroup, gaps: &mut BTreeSet<String>) -> Scope {
     match open_cgroup_files(cgroup, gaps) {
         Some(files) => Scope::Cgroup(Box::new(files)),
         None => Scope::Processes,
@@ -133,6 +147,7 @@ fn open_cgroup_files(cgroup: Cgroup, gaps: &mut BTreeSet<String>) -> Option<Cgro
             let usage = held(&place.memory_usage_file(), gaps)?;
             Some((usage, HeldFile::open(&place.file("memory.stat")).ok()))
         });
+    limits_of_parents(&cgroup, gaps);
     if memory.is_none() {
         gaps.insert("the service has no memory cgroup of its own".into());
     }
@@ -142,6 +157,32 @@ fn open_cgroup_files(cgroup: Cgroup, gaps: &mut BTreeSet<String>) -> Option<Cgro
         throttling,
         memory,
     })
+}
+
+/// A limit of a parent is shared by all below it, and only the service's own use is held against it.
+fn limits_of_parents(cgroup: &Cgroup, gaps: &mut BTreeSet<String>) {
+    let mut say = |what: &str, place: Option<&Place>, dir: Option<PathBuf>| {
+        if let (Some(place), Some(dir)) = (place, dir)
+            && dir != place.dir
+        {
+            let depth = place.upwards().take_while(|parent| *parent != dir).count();
+            gaps.insert(format!(
+                "the {what} is that of a cgroup {depth} above the service's own: what else is in there uses it, too"
+            ));
+        }
+    };
+    let cpu = cgroup.cpu.as_ref();
+    let memory = cgroup.memory.as_ref();
+    say(
+        "CPU quota",
+        cpu,
+        cpu.and_then(Place::cpu_limit).map(|limit| limit.dir),
+    );
+    say(
+        "memory limit",
+        memory,
+        memory.and_then(Place::memory_limit).map(|limit| limit.dir),
+    );
 }
 
 pub(super) fn read_limits(
@@ -181,11 +222,15 @@ pub(super) fn refresh_limits(limits: &mut LimitFacts, cgroup: &Cgroup) {
             Version::V2 => 2,
         });
     if let Some(place) = &cgroup.cpu {
-        limits.cpu_limit_cores = place.cpu_limit().map(|limit| limit.cores);
+        let limit = place.cpu_limit();
+        limits.cpu_limit_cores = limit.as_ref().map(|limit| limit.cores);
+        limits.cpu_period_ns = limit.as_ref().map(|limit| limit.period_ns);
         limits.cpu_weight = place.cpu_weight();
+        limits.cpu_shares = place.cpu_shares().filter(|_| !place.is_root());
+        limits.cpu_guaranteed_share = place.cpu_guaranteed_share();
     }
     if let Some(place) = &cgroup.memory {
-        limits.memory_limit_bytes = place.memory_limit_bytes();
+        limits.memory_limit_bytes = place.memory_limit().map(|limit| limit.bytes);
     }
 }
 

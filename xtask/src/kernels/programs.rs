@@ -17,10 +17,11 @@ const TESTS: &[&str] = &[
     "ground_truth::",
     "following::",
     "capacity::",
+    "capacity_command::",
 ];
 
 /// What is run again with cgroup v1: samplers and accounting. Stacks and processes have nothing to do with it.
-const TESTS_WITH_V1: &[&str] = &["ground_truth::", "capacity::"];
+const TESTS_WITH_V1: &[&str] = &["ground_truth::", "capacity::", "capacity_command::"];
 
 /// Files that a guest leaves in its folder.
 pub(super) const DOCTOR: &str = "doctor.txt";
