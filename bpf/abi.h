@@ -82,9 +82,11 @@ struct sample_record {
 	__u16 copied_words;
 	/* The id of the address space it was walked by; 0 where there was none. */
 	__u32 space;
-	/* RECORD_WAIT_STACK: how many waits this one stands for. */
+	/* RECORD_WAIT_STACK: how many waits this one stands for, times SCALE_ONE. */
 	__u32 scale;
 };
+
+#define SCALE_ONE 256
 
 /*
  * RECORD_WAIT_STACK is a sample_record whose `period` is the number of the wait that begins: the thread has left its CPU
@@ -190,7 +192,7 @@ struct thread_book {
 	__u64 run_delay_ns;
 	/* Number of the wait that it is in or was in last. */
 	__u32 waits;
-	/* How many waits the stack of this one stands for; 0: none was taken. */
+	/* How many waits the stack of this one stands for, times SCALE_ONE; 0: none was taken. */
 	__u32 scale;
 	__u8 cause;
 	__u8 site;
@@ -232,6 +234,8 @@ struct counters {
 	 * that got no book. */
 	__u64 wait_stacks;
 	__u64 waker_stacks;
+	/* Wake-ups of the target's threads, while on_waking is attached. */
+	__u64 wakings;
 	__u64 waits_lost;
 	__u64 without_book;
 };
@@ -342,7 +346,7 @@ _Static_assert(sizeof(struct record_head) == 24, "abi");
 _Static_assert(sizeof(struct sample_record) == 48, "abi");
 _Static_assert(__builtin_offsetof(struct sample_record, end) == 36, "abi");
 _Static_assert(sizeof(struct exit_record) == 40, "abi");
-_Static_assert(sizeof(struct counters) == 104, "abi");
+_Static_assert(sizeof(struct counters) == 112, "abi");
 _Static_assert(sizeof(struct wait_record) == 64, "abi");
 _Static_assert(sizeof(struct wait_site) == 12, "abi");
 _Static_assert(sizeof(struct thread_book) == 328, "abi");

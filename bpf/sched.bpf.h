@@ -56,8 +56,8 @@ __u32 books_from_before = 0;
 /* What tells throttled from runnable on this kernel: enum throttle_source. */
 __u32 throttle_source = THROTTLE_UNKNOWN;
 
-/* Stacks that a CPU may take: in a window of time, about a thousand a second. */
-#define WINDOW_NS (16 * 1000 * 1000)
+/* Stacks that a CPU may take: in a window of time, about five hundred a second. */
+#define WINDOW_NS (32 * 1000 * 1000)
 #define STACKS_PER_WINDOW 16
 /* Waits expected to be as long as this are chosen always; adapted within these bounds. */
 #define SHORTEST_SURE_NS 1000
@@ -72,9 +72,14 @@ __u32 throttle_source = THROTTLE_UNKNOWN;
 struct sched_cpu {
 	__u64 window_since_ns;
 	__u32 stacks;
+	/* Waits expected to be as long as this are chosen always; and 2^40 by it, since a division at each switch would cost. */
 	__u32 sure_ns;
+	__u64 by_sure;
+	__u64 random;
 	/* Books opened for new threads. */
 	__u32 books;
+	/* Place of the running thread's book; 0 where it may have one all the same. */
+	__u32 running;
 };
 
 struct {
@@ -186,29 +191,51 @@ static __always_inline struct wait_site *site_of(struct thread_book *book, const
 	return site;
 }
 
-/* How many waits a stack of this one stands for, if it is chosen; else 0. */
+static __always_inline void set_sure(struct sched_cpu *cpu, __u32 ns)
+{
+	cpu->sure_ns = ns;
+	cpu->by_sure = (1ull << 40) / (ns | 1);
+}
+
+/* Adapts what is long to how many stacks are taken. */
+static __always_inline void new_window(struct sched_cpu *cpu, __u64 now)
+{
+	if (cpu->sure_ns < SHORTEST_SURE_NS) {
+		set_sure(cpu, SHORTEST_SURE_NS);
+		cpu->random = now | 1;
+	} else if (cpu->stacks < STACKS_PER_WINDOW / 2 && cpu->sure_ns > SHORTEST_SURE_NS) {
+		set_sure(cpu, cpu->sure_ns / 2);
+	}
+	cpu->window_since_ns = now;
+	cpu->stacks = 0;
+}
+
+/* How many waits a stack of this one stands for, times SCALE_ONE, if it is chosen; else 0. */
 static __always_inline __u32 choose(struct sched_cpu *cpu, __u32 expected_ns, __u64 now)
 {
-	__u32 scale = 1;
+	__u32 scale = SCALE_ONE;
 
-	if (cpu->sure_ns < SHORTEST_SURE_NS)
-		cpu->sure_ns = SHORTEST_SURE_NS;
-	if (now - cpu->window_since_ns >= WINDOW_NS) {
-		if (cpu->stacks < STACKS_PER_WINDOW / 2 && cpu->sure_ns > SHORTEST_SURE_NS)
-			cpu->sure_ns /= 2;
-		cpu->window_since_ns = now;
-		cpu->stacks = 0;
-	}
+	if (now - cpu->window_since_ns >= WINDOW_NS)
+		new_window(cpu, now);
 	if (expected_ns < cpu->sure_ns) {
-		scale = cpu->sure_ns / (expected_ns | 1);
-		if (scale > MAX_SCALE)
-			scale = MAX_SCALE;
-		if (scale > 1 && bpf_get_prandom_u32() % scale != 0)
+		/* The probability, times 2^32. */
+		__u64 chance = (expected_ns | 1) * cpu->by_sure >> 8;
+
+		if (chance < (1ull << 32) / MAX_SCALE)
+			chance = (1ull << 32) / MAX_SCALE;
+		/* Marsaglia, Xorshift RNGs, 2003. */
+		cpu->random ^= cpu->random << 13;
+		cpu->random ^= cpu->random >> 7;
+		cpu->random ^= cpu->random << 17;
+		if ((__u32)cpu->random >= chance)
 			return 0;
+		scale = ((__u64)SCALE_ONE << 32) / (chance | 1);
+		if (scale < SCALE_ONE)
+			scale = SCALE_ONE;
 	}
 	if (++cpu->stacks > STACKS_PER_WINDOW) {
 		if (cpu->sure_ns < LONGEST_SURE_NS / 2)
-			cpu->sure_ns *= 2;
+			set_sure(cpu, cpu->sure_ns * 2);
 		cpu->stacks = STACKS_PER_WINDOW / 2;
 	}
 	return scale;
@@ -274,18 +301,15 @@ static __always_inline __u64 wait_number(__u32 place, const struct thread_book *
 }
 
 /* A thread leaves its CPU. */
-static __always_inline void leave_cpu(void *ctx, __u32 place, struct thread_book *book, struct task_struct *task,
-				      bool preempted, __u64 now)
+static __always_inline void leave_cpu(void *ctx, struct sched_cpu *cpu, __u32 place, struct thread_book *book,
+				      struct task_struct *task, bool preempted, __u64 now)
 {
-	__u32 state = state_of(task), zero = 0;
+	__u32 state = state_of(task);
 	/* A wake-up that has come in between makes it runnable. */
 	bool runnable = preempted || state == 0 || state == TASK_WAKING;
 	struct ids ids = { .pid = book->pid, .tid = book->tid };
 	struct entry_registers entry;
-	struct sched_cpu *cpu = bpf_map_lookup_elem(&sched_cpus, &zero);
 
-	if (!cpu)
-		return;
 	read_entry(task, &entry);
 	struct wait_site *site = site_of(book, &entry, runnable);
 
@@ -406,16 +430,23 @@ static __always_inline void take_cpu(__u32 place, struct thread_book *book, stru
 SEC("tp_btf/sched_switch")
 int BPF_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
 {
-	__u32 out = place_of(prev), in = place_of(next);
+	__u32 zero = 0, out, in;
+	struct sched_cpu *cpu = bpf_map_lookup_elem(&sched_cpus, &zero);
 	struct thread_book *book;
 	__u64 now;
 
+	if (!cpu)
+		return 0;
+	/* The thread that leaves is the one that came last: it need not be looked up again. */
+	out = cpu->running ? cpu->running : place_of(prev);
+	in = place_of(next);
+	cpu->running = in;
 	if (out + in == 0)
 		return 0;
 	now = bpf_ktime_get_ns();
 	book = out ? book_at(out) : NULL;
 	if (book)
-		leave_cpu(ctx, out, book, prev, preempt, now);
+		leave_cpu(ctx, cpu, out, book, prev, preempt, now);
 	book = in ? book_at(in) : NULL;
 	if (book)
 		take_cpu(in, book, next, now);
@@ -432,9 +463,11 @@ int BPF_PROG(on_waking, struct task_struct *task)
 {
 	__u32 place = place_of(task);
 	struct thread_book *book = place ? book_at(place) : NULL;
+	struct counters *count = cpu_counters();
 
-	if (!book)
+	if (!book || !count)
 		return 0;
+	count->wakings++;
 	__u64 now = bpf_ktime_get_ns();
 
 	book->woken_ns = now;
@@ -531,7 +564,7 @@ static __always_inline void send_waiting(struct task_struct *task, __u32 place, 
 			.tid = book->tid,
 		},
 		.period = wait_number(place, book),
-		.scale = 1,
+		.scale = SCALE_ONE,
 	};
 	if (kernel_stacks) {
 		long bytes = bpf_get_task_stack(task, record->words, MAX_KERNEL_FRAMES * sizeof(__u64), 0);
@@ -543,7 +576,7 @@ static __always_inline void send_waiting(struct task_struct *task, __u32 place, 
 	LIST_REGISTERS(&record->words[n], &saved);
 	n += COPY_REGISTERS;
 	if (!bpf_ringbuf_output(&records, record, sizeof(record->sample) + n * sizeof(__u64), wakeup_flag()))
-		book->scale = 1;
+		book->scale = SCALE_ONE;
 }
 
 /* Threads that are there already. User space runs it once all else is attached. */

@@ -25,6 +25,7 @@ use crate::sys::child::{HeldChild, RunningChild, kill_all, terminate};
 use crate::sys::usage::{OwnUsage, monotonic_ns, raise_open_files, unix_ns};
 use crate::target::binary::Binary;
 use crate::target::capabilities::Capability;
+use crate::target::cgroup::Cgroup;
 use crate::target::host::Host;
 use crate::target::packages;
 use crate::target::process;
@@ -193,7 +194,6 @@ fn sampling_plan(plan: &RecordPlan, host: &Host, child: Option<u32>) -> Sampling
         },
     };
     SamplingPlan {
-        scope,
         trigger: plan.event.what,
         frequency_hz: plan.frequency_hz,
         stack: plan.stack.what,
@@ -206,12 +206,23 @@ fn sampling_plan(plan: &RecordPlan, host: &Host, child: Option<u32>) -> Sampling
                 .perf_event_paranoid
                 .is_some_and(|level| level < 0),
         waits: plan.mode.waits,
-        quota_period_ns: QUOTA_PERIOD_NS,
+        quota_period_ns: quota_period_ns(&scope),
+        scope,
     }
 }
 
-/// What the kernel takes where nobody says otherwise, and everybody leaves it at (`cpu.max`, `cpu.cfs_period_us`).
+/// What the kernel takes where nobody says otherwise, and nearly everybody leaves it at.
 const QUOTA_PERIOD_NS: u64 = 100_000_000;
+
+/// The period of the quota that the target is under.
+fn quota_period_ns(scope: &Scope) -> u64 {
+    let Scope::Pids { roots, .. } = scope else {
+        return QUOTA_PERIOD_NS;
+    };
+    let first = roots.first().and_then(|pid| Cgroup::of(*pid).ok());
+    let limit = first.and_then(|cgroup| cgroup.cpu?.cpu_limit());
+    limit.map_or(QUOTA_PERIOD_NS, |limit| limit.period_ns)
+}
 
 /// The BPF programs see the initial namespace's PIDs; in any other they must translate.
 fn pid_namespace_inum(host: &Host) -> u32 {

@@ -61,7 +61,7 @@ impl OffCpu {
         }
     }
 
-    pub fn began(&mut self, at_ns: u64, wait: u64, owner: (u32, u32), scale: u32, t: TakenStack) {
+    pub fn began(&mut self, at_ns: u64, wait: u64, owner: (u32, u32), scale: f64, t: TakenStack) {
         if !self.is_over(at_ns) {
             self.ledger.began(wait, owner, Some(scale), t, at_ns);
         }

@@ -236,6 +236,7 @@ impl<'a> RecordingLoop<'a> {
             let now = monotonic_ns();
             if now >= observe_at {
                 observe_at = now + OBSERVE_NS;
+                sampler.adapt(now);
                 observe(&self.progress(sampler, now));
             }
             if !sampler.reports_exits() && now >= look_at {

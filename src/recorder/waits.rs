@@ -71,7 +71,7 @@ struct OpenWait {
     taken: TakenStack,
     owner: (u32, u32),
     /// `None`: it had begun before its thread's book was opened, and stands for itself.
-    scale: Option<u32>,
+    scale: Option<f64>,
     began_ns: u64,
     waker: Option<TakenStack>,
 }
@@ -104,7 +104,7 @@ impl WaitLedger {
         &mut self,
         wait: u64,
         owner: (u32, u32),
-        scale: Option<u32>,
+        scale: Option<f64>,
         taken: TakenStack,
         at_ns: u64,
     ) {
@@ -146,7 +146,7 @@ impl WaitLedger {
             (Cause::Runnable, waited.runnable_ns),
             (Cause::Throttled, waited.throttled_ns),
         ];
-        let scale = f64::from(open.scale.unwrap_or(1).max(1));
+        let scale = open.scale.unwrap_or(1.0).max(1.0);
         for (cause, ns) in parts.into_iter().filter(|(_, ns)| *ns > 0) {
             let TakenStack { thread, stack, end } = open.taken;
             let key = WaitKey {
@@ -355,7 +355,7 @@ mod tests {
     #[test]
     fn what_stacks_stand_for_is_brought_to_what_the_book_says() {
         let mut ledger = WaitLedger::new(0, 1000);
-        ledger.began(1, (1, 2), Some(10), taken(0), 100);
+        ledger.began(1, (1, 2), Some(10.0), taken(0), 100);
         ledger.ended(1, futex(100, 20), 220);
         // 1000 ns are estimated, the book says 1200 and, of running late, 50 where 200 are estimated.
         let tally = ledger.settle(
@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn time_for_which_no_stack_speaks_is_kept_without_one() {
         let mut ledger = WaitLedger::new(0, 1000);
-        ledger.began(1, (1, 2), Some(1), taken(0), 100);
+        ledger.began(1, (1, 2), Some(1.0), taken(0), 100);
         ledger.ended(1, futex(100, 0), 200);
         let before = FromBefore {
             cause: Cause::Futex,
@@ -388,7 +388,7 @@ mod tests {
         let mut ledger = WaitLedger::new(1000, 1000);
         ledger.began(1, (1, 2), None, taken(0), 500);
         ledger.ended(1, futex(5500, 0), 6000);
-        ledger.began(2, (1, 2), Some(2), taken(0), 6100);
+        ledger.began(2, (1, 2), Some(2.0), taken(0), 6100);
         ledger.ended(2, futex(40, 0), 6140);
         let before = FromBefore {
             cause: Cause::Futex,
@@ -402,9 +402,9 @@ mod tests {
     #[test]
     fn a_wait_counts_from_the_recordings_beginning_to_its_end() {
         let mut ledger = WaitLedger::new(1000, 100);
-        ledger.began(1, (1, 2), Some(1), taken(0), 400);
+        ledger.began(1, (1, 2), Some(1.0), taken(0), 400);
         ledger.ended(1, futex(700, 50), 1150);
-        ledger.began(2, (1, 2), Some(1), taken(0), 1200);
+        ledger.began(2, (1, 2), Some(1.0), taken(0), 1200);
         ledger.close(1500, |_| Some(Cause::Sleep));
         let mut book = book(100, 50);
         book.blocked_ns[Cause::Sleep as usize] = 300;
@@ -418,7 +418,7 @@ mod tests {
     #[test]
     fn who_ends_a_wait_is_charged_with_it() {
         let mut ledger = WaitLedger::new(0, 1000);
-        ledger.began(1, (1, 2), Some(3), taken(0), 100);
+        ledger.began(1, (1, 2), Some(3.0), taken(0), 100);
         ledger.woken(1, taken(1));
         ledger.ended(1, futex(100, 0), 200);
         ledger.woken(7, taken(1));

@@ -16,6 +16,7 @@ use crate::sys::unwind_maps::UnwindMaps;
 use super::decode::{self, Record};
 use super::event::Timed;
 use super::perf::{MAX_LISTINGS, map_ring, open};
+use super::waking::WakingPace;
 use super::{
     Losses, Sampler, SamplingError, SamplingPlan, Scope, ThrottleSource, WaitFigures, WalkFigures,
     causes,
@@ -39,6 +40,7 @@ pub struct BpfSampler {
     keeps_books: bool,
     /// The books, until somebody has taken them.
     books: Option<BookMaps>,
+    waking: WakingPace,
 }
 
 /// Loads the programs for the perf sampler: to drop what is not the target, and for the CPU time of ended threads.
@@ -183,6 +185,7 @@ impl BpfSampler {
             unwind_maps,
             keeps_books: plan.waits,
             books,
+            waking: WakingPace::default(),
             programs,
             ticks,
             side_band,
@@ -263,6 +266,17 @@ impl Sampler for BpfSampler {
 
     fn take_books(&mut self) -> Option<BookMaps> {
         self.books.take()
+    }
+
+    fn adapt(&mut self, now_ns: u64) {
+        if !self.keeps_books {
+            return;
+        }
+        if let Ok(counters) = self.programs.counters() {
+            let ask = self.waking.look(now_ns, counters.wakings);
+            // Where it cannot be attached again, waits have no wakers from here on.
+            let _ = self.programs.ask_wakers(ask);
+        }
     }
 
     fn wait_figures(&self) -> Option<WaitFigures> {

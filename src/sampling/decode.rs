@@ -281,7 +281,7 @@ pub(super) fn bpf_record(bytes: &[u8]) -> Option<Timed> {
             let (record, stack) = bpf_sample(bytes)?;
             Event::WaitBegan {
                 wait: record.period,
-                scale: record.scale,
+                scale: f64::from(record.scale) / f64::from(abi::SCALE_ONE),
                 stack,
             }
         }

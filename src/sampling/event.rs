@@ -51,7 +51,7 @@ pub enum Event {
     /// A thread left its CPU with this stack, which stands for `scale` such waits.
     WaitBegan {
         wait: u64,
-        scale: u32,
+        scale: f64,
         stack: RawSample,
     },
     /// A thread waited already when the recording was prepared; of its stack there are only the registers so far.

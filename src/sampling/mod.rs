@@ -10,6 +10,7 @@ mod decode;
 mod event;
 mod perf;
 mod throttle;
+mod waking;
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -115,6 +116,9 @@ pub trait Sampler {
     fn take_books(&mut self) -> Option<BookMaps> {
         None
     }
+
+    /// Called about ten times a second while recording, for what is adapted to the target.
+    fn adapt(&mut self, _now_ns: u64) {}
 
     /// What recording waits took, so far, where they are recorded.
     fn wait_figures(&self) -> Option<WaitFigures> {

@@ -54,9 +54,12 @@ pub struct SampleRecord {
     pub copied_words: u16,
     /// [`AddressSpace::id`] of what it was walked by; 0 where there was none.
     pub space: u32,
-    /// [`RECORD_WAIT_STACK`]: how many waits this one stands for.
+    /// [`RECORD_WAIT_STACK`]: how many waits this one stands for, times [`SCALE_ONE`].
     pub scale: u32,
 }
+
+/// A stack that stands for one wait.
+pub const SCALE_ONE: u32 = 256;
 
 /// Registers before a copied stack, by DWARF number.
 pub const COPY_REGISTERS: u16 = 17;
@@ -166,6 +169,7 @@ pub struct Counters {
     pub copies: u64,
     pub wait_stacks: u64,
     pub waker_stacks: u64,
+    pub wakings: u64,
     pub waits_lost: u64,
     pub without_book: u64,
 }
@@ -235,7 +239,7 @@ const _: () = assert!(size_of::<SampleRecord>() == 48 && offset_of!(SampleRecord
 const _: () = assert!(offset_of!(SampleRecord, bridged) == 37);
 const _: () = assert!(offset_of!(SampleRecord, copied_words) == 38);
 const _: () = assert!(size_of::<ExitRecord>() == 40);
-const _: () = assert!(size_of::<Counters>() == 104);
+const _: () = assert!(size_of::<Counters>() == 112);
 const _: () = assert!(size_of::<WaitRecord>() == 64 && size_of::<WaitSite>() == 12);
 const _: () = assert!(size_of::<ThreadBook>() == 328);
 const _: () = assert!(offset_of!(ThreadBook, began_ns) == 72);

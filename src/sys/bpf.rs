@@ -66,6 +66,8 @@ pub struct BpfPrograms {
     ring: RingBuffer<'static>,
     inbox: Inbox,
     links: Vec<Link>,
+    /// While it is there, wakers are asked.
+    waking: Option<Link>,
     skel: SampleSkel<'static>,
     /// While open, the kernel keeps run-time statistics of BPF programs.
     _statistics: Option<OwnedFd>,
@@ -144,6 +146,7 @@ impl BpfPrograms {
             ring,
             inbox,
             links: Vec::new(),
+            waking: None,
             skel,
             // They cost at each run some 50 ns: nothing for ticks, a fifth of what a switch costs.
             _statistics: match config.waits {
@@ -169,12 +172,22 @@ impl BpfPrograms {
         let progs = &self.skel.progs;
         self.links.push(progs.on_new_thread.attach()?);
         self.links.push(progs.on_switch.attach()?);
-        self.links.push(progs.on_waking.attach()?);
+        self.waking = Some(progs.on_waking.attach()?);
         let over_tasks = progs.open_books.attach()?;
         let mut output = Vec::new();
         Iter::new(&over_tasks)?
             .read_to_end(&mut output)
             .map_err(libbpf_rs::Error::from)?;
+        Ok(())
+    }
+
+    /// Begins or ceases to ask who wakes threads.
+    pub fn ask_wakers(&mut self, yes: bool) -> libbpf_rs::Result<()> {
+        match (yes, &self.waking) {
+            (true, None) => self.waking = Some(self.skel.progs.on_waking.attach()?),
+            (false, Some(_)) => self.waking = None,
+            _ => {}
+        }
         Ok(())
     }
 
@@ -273,6 +286,7 @@ impl BpfPrograms {
                 copies: sum.copies + one.copies,
                 wait_stacks: sum.wait_stacks + one.wait_stacks,
                 waker_stacks: sum.waker_stacks + one.waker_stacks,
+                wakings: sum.wakings + one.wakings,
                 waits_lost: sum.waits_lost + one.waits_lost,
                 without_book: sum.without_book + one.without_book,
             }))
