@@ -174,12 +174,14 @@ fn paths(profile: &Profile, waits: &Waits, idle: &Idle) -> Vec<WaitPath> {
     paths
 }
 
+/// Time and waits by the waker's thread and chain.
+type ByWaker = BTreeMap<(String, Vec<String>), (u64, u64)>;
+
 type WakersByChain = BTreeMap<(Cause, Vec<String>), Vec<WakerPath>>;
 
 /// The heaviest wakers of every chain.
 fn wakers(profile: &Profile, waits: &Waits) -> WakersByChain {
-    let mut all: BTreeMap<(Cause, Vec<String>), BTreeMap<(String, Vec<String>), (u64, u64)>> =
-        BTreeMap::new();
+    let mut all: BTreeMap<(Cause, Vec<String>), ByWaker> = BTreeMap::new();
     for waker in &waits.wakers {
         let woken = (waker.cause, chain(profile, waker.waiter));
         let thread = profile.thread(waker.thread).name.clone();
@@ -188,7 +190,7 @@ fn wakers(profile: &Profile, waits: &Waits) -> WakersByChain {
         sum.0 = sum.0.saturating_add(waker.wait_ns);
         sum.1 = sum.1.saturating_add(waker.count);
     }
-    let ranked = |by: BTreeMap<(String, Vec<String>), (u64, u64)>| {
+    let ranked = |by: ByWaker| {
         let mut list: Vec<WakerPath> = by
             .into_iter()
             .map(|((thread, chain), (ns, waits))| WakerPath {
@@ -340,7 +342,7 @@ mod tests {
         assert_eq!(idle.idle_ns, idle.ns);
         let all: u64 = analysis.causes.iter().map(|total| total.ns).sum();
         assert_eq!(all, analysis.with_stack_ns + analysis.without_stack_ns);
-        assert_eq!(analysis.quota[0].function, "hash_step");
+        assert_eq!(analysis.quota[0].function, "hash_row");
         assert!(WaitAnalysis::of(&canned::server()).is_none());
     }
 }
