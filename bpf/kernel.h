@@ -120,6 +120,15 @@ struct task_struct {
 	char comm[16];
 };
 
+/* x86-64: the kernel's names for what ptrace(2) calls rip, rsp, orig_rax, rdi and cs. */
+struct pt_regs___kernel {
+	unsigned long ip;
+	unsigned long sp;
+	unsigned long orig_ax;
+	unsigned long di;
+	unsigned long cs;
+};
+
 /* Before 5.14. */
 struct task_struct___5_13 {
 	long state;

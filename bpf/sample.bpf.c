@@ -205,11 +205,14 @@ static __always_inline __u32 kernel_stack(struct bpf_perf_event_data *ctx, __u64
 	return bytes > 0 ? bytes / sizeof(__u64) : 0;
 }
 
-/* Pages that a copy may have: many samples in a row may need one, and none must be lost because the ring is full. */
-static __always_inline __u32 pages_to_copy(void)
+/* Pages that a copy may have: many samples in a row may need one, and none must be lost because the ring is full. Stacks of
+ * waits give way to ticks early. */
+static __always_inline __u32 pages_to_copy(__u32 kind)
 {
 	__u64 used = bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA), ring = bpf_ringbuf_query(&records, BPF_RB_RING_SIZE);
 
+	if (kind != RECORD_SAMPLE)
+		return used < ring / 16 ? SMALL_COPY_PAGES : 0;
 	if (used < ring / 2)
 		return COPY_PAGES;
 	return used < ring / 8 * 7 ? SMALL_COPY_PAGES : 0;
@@ -219,7 +222,7 @@ static __always_inline __u32 pages_to_copy(void)
 static __always_inline __u32 copy_stack(struct walker *w, __u32 at)
 {
 	__u64 *to = &w->frames[at & (RECORD_FRAMES - 1)], from = w->leaf[DWARF_RSP];
-	__u32 words = 0, pages = pages_to_copy();
+	__u32 words = 0, pages = pages_to_copy(w->sample.head.kind);
 
 	if (pages == 0)
 		return 0;

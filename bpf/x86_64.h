@@ -76,15 +76,7 @@ struct entry_registers {
 	bool is_64_bit;
 };
 
-/* The kernel's names for what ptrace(2) calls rip, rsp, orig_rax, rdi and cs. */
-struct pt_regs___kernel {
-	unsigned long ip;
-	unsigned long sp;
-	unsigned long orig_ax;
-	unsigned long di;
-	unsigned long cs;
-} __attribute__((preserve_access_index));
-
+/* From the registers that the kernel has saved, see struct pt_regs___kernel in kernel.h. */
 #define FILL_ENTRY(entry, regs)                                          \
 	do {                                                             \
 		const struct pt_regs___kernel *from = (const void *)(regs); \

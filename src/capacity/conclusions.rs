@@ -2,9 +2,10 @@
 //!
 //! In: a [`Capacity`]. Out: CommonMark. Names of functions and files are others' text and are escaped.
 
-use super::markdown::{escape, number};
+use super::markdown::{MAX_NAME_CHARS, escape, number};
 use super::planning::replicas_needed;
 use super::{Capacity, PathCores, QuotaVerdict};
+use crate::render::escape::code;
 
 /// Nobody plans by the twentieth path.
 const MAX_PATHS: usize = 10;
@@ -114,14 +115,22 @@ fn throttling_and_replicas(capacity: &Capacity, now: u32) -> String {
     }
 }
 
+/// The beginning of a long name.
+fn shortened(name: &str) -> String {
+    match name.char_indices().nth(MAX_NAME_CHARS) {
+        Some((at, _)) => format!("{}…", &name[..at]),
+        None => name.to_owned(),
+    }
+}
+
 fn path_words(path: &PathCores) -> String {
     let interval = match (path.low, path.high) {
         (Some(low), Some(high)) => format!(" ({low:.2} to {high:.2})"),
         _ => String::new(),
     };
     format!(
-        "`{}` is {:.2} of {:.2} cores{interval}",
-        path.name.replace(['`', '\n', '\r'], "'"),
+        "{} is {:.2} of {:.2} cores{interval}",
+        code(&shortened(&path.name)),
         path.cores,
         path.of_cores
     )

@@ -6,7 +6,7 @@ use super::usage::Percentiles;
 use super::{Capacity, conclusions};
 
 /// Longer names are cut; a table must stay readable.
-const MAX_NAME_CHARS: usize = 200;
+pub(super) const MAX_NAME_CHARS: usize = 200;
 
 /// The section of one service, from its `##` heading on.
 pub fn markdown_section(capacity: &Capacity) -> String {

@@ -59,13 +59,33 @@ fn a_target_without_samples_is_an_error() {
         return;
     }
     let workload = Workload::start("idle.c", &[]);
-    let finished = Record::pid(workload.pid()).args(["-d", "1"]).run();
+    let finished = Record::pid(workload.pid())
+        .args(["-d", "1", "--mode", "on-cpu"])
+        .run();
     finished.assert_refused(exit::INCONCLUSIVE);
     assert!(
         finished.stderr.contains("no samples"),
         "{}",
         finished.stderr
     );
+}
+
+/// A service that hangs uses no CPU, and what it waits for is what its owner wants to know.
+#[test]
+fn a_target_that_only_waits_has_a_report_that_is_inconclusive() {
+    if missing(&[Need::Bpf]) {
+        return;
+    }
+    let workload = Workload::start("idle.c", &[]);
+    let finished = Record::pid(workload.pid())
+        .args(["-d", "1", "--mode", "off-cpu"])
+        .run();
+    assert_eq!(finished.status.code(), Some(exit::INCONCLUSIVE));
+    finished.assert_recorded();
+    let folded = finished.folded();
+    let waited = folded.with("main");
+    assert!(waited > 900_000, "microseconds in `main`: {waited}");
+    assert!(finished.report().contains("Where the time goes"));
 }
 
 #[test]
