@@ -2,9 +2,9 @@
 
 use crate::profile::{
     Accounting, BuildId, Cause, CgroupCpu, ElfAddr, FileOffset, Frame, FrameIx, FrameKind,
-    Function, Line, Mapping, MappingIx, MappingKind, PackageFact, Profile, ProfileBuilder,
-    QuotaTicks, Recording, Sample, SelfCost, StackEnd, StackIx, Thread, ThreadCpu, ThreadIx,
-    ThreadTime, Unresolved, WaitFacts, WaitSample, Waits, Waker, Why,
+    Function, FunctionIx, Line, Mapping, MappingIx, MappingKind, PackageFact, Profile,
+    ProfileBuilder, QuotaTicks, Recording, Sample, SelfCost, StackEnd, StackIx, Thread, ThreadCpu,
+    ThreadIx, ThreadTime, Unresolved, WaitFacts, WaitSample, Waits, Waker, Why,
 };
 
 /// Nanoseconds a tick stands for, at 999 Hz.
@@ -200,6 +200,26 @@ pub(crate) fn waiting_server() -> Profile {
     let caller = |stack| profile.stacks.caller(stack);
     let in_walk = caller(caller(walk));
     let read_block = caller(caller(copy));
+    let libc = profile.mappings.len() as u32;
+    profile.mappings.push(Mapping {
+        path: "/usr/lib/libc.so.6".into(),
+        ..profile.mappings[0].clone()
+    });
+    let function = FunctionIx(profile.functions.len() as u32);
+    profile.functions.push(Function {
+        name: "pthread_mutex_lock".into(),
+        linkage_name: String::new(),
+        file: String::new(),
+    });
+    profile.frames.push(Frame {
+        kind: FrameKind::User,
+        mapping: Some(MappingIx(libc)),
+        addr: ElfAddr(0x5000),
+        lines: vec![Line { function, line: 0 }],
+        unresolved: None,
+    });
+    let lock = FrameIx(profile.frames.len() as u32 - 1);
+    let locking = profile.stacks.push(read_block, lock);
     let root = StackEnd::Root;
     let wait = |thread, stack, cause, wait_ns| WaitSample {
         slice: 3,
@@ -246,14 +266,14 @@ pub(crate) fn waiting_server() -> Profile {
             without_book: 0,
         },
         samples: vec![
-            wait(first, read_block, Cause::Futex, 3_000_000_000),
+            wait(first, locking, Cause::Futex, 3_000_000_000),
             wait(first, hash, Cause::Runnable, 500_000_000),
             wait(first, hash, Cause::Throttled, 1_500_000_000),
             wait(second, main, Cause::Poll, 6_600_000_000),
             wait(second, walk, Cause::Runnable, 80_000_000),
         ],
         wakers: vec![Waker {
-            waiter: read_block,
+            waiter: locking,
             cause: Cause::Futex,
             thread: second,
             stack: in_walk,

@@ -17,6 +17,10 @@ const ELSEWHERE: f64 = 0.02;
 /// so does the lock around a queue.
 const SOME_WORK: f64 = 0.2;
 
+/// Where a thread has fewer ticks, they do not tell where it works: then the wait closest to the thread's root is the one for
+/// work.
+const FEW_TICKS: u64 = 10;
+
 /// Parts of names of functions that wait for a lock: that is never waiting for work.
 const LOCKS: [&str; 14] = [
     "mutex_lock",
@@ -78,7 +82,8 @@ impl Idle {
         for sample in &profile.samples {
             if let Some(thread) = by_thread.get_mut(&sample.thread) {
                 let (path, _) = path_of(sample.stack);
-                thread.ticks(path, sample.cpu_ns.max(sample.count) as f64);
+                let weight = sample.cpu_ns.max(sample.count) as f64;
+                thread.ticks(path, sample.count, weight);
             }
         }
         let mut idle = vec![false; waits.samples.len()];
@@ -103,10 +108,11 @@ impl Idle {
 #[derive(Debug, Default)]
 struct Thread {
     candidates: Vec<(usize, OwnPath)>,
-    /// Paths of candidates: what such a call takes on a CPU is part of the wait.
-    waiting_calls: BTreeSet<OwnPath>,
+    /// Functions that call what waits: what they take on a CPU in libraries and the kernel is part of the wait.
+    waiting: BTreeSet<Vec<u32>>,
     nodes: BTreeMap<Vec<u32>, Node>,
     work: Vec<(OwnPath, f64)>,
+    ticks: u64,
 }
 
 impl Thread {
@@ -119,11 +125,12 @@ impl Thread {
             return self.add(&path.functions, weight, weight);
         }
         self.add(&path.functions, 0.0, weight);
-        self.waiting_calls.insert(path.clone());
+        self.waiting.insert(path.functions.clone());
         self.candidates.push((ix, path));
     }
 
-    fn ticks(&mut self, path: OwnPath, weight: f64) {
+    fn ticks(&mut self, path: OwnPath, count: u64, weight: f64) {
+        self.ticks += count;
         self.work.push((path, weight));
     }
 
@@ -138,12 +145,16 @@ impl Thread {
     /// Places of waits that are idle.
     fn idle(mut self) -> Vec<usize> {
         for (path, weight) in std::mem::take(&mut self.work) {
-            if !self.waiting_calls.contains(&path) {
+            if path.into.is_none() || !self.waiting.contains(&path.functions) {
                 self.add(&path.functions, weight, weight);
             }
         }
         let whole = self.nodes.get(&Vec::new()).copied().unwrap_or_default();
+        let shallowest = self.waiting.iter().map(Vec::len).min();
         let idle = |path: &OwnPath| {
+            if self.ticks < FEW_TICKS {
+                return Some(path.functions.len()) == shallowest;
+            }
             let works = |depth: &usize| {
                 let node = self.nodes.get(&path.functions[..*depth]);
                 node.is_some_and(|node| node.work > SOME_WORK * whole.work)
@@ -240,8 +251,8 @@ mod tests {
             path(&[WORKER, HANDLE_JOB, ASK], LIBC),
             false,
         );
-        thread.ticks(path(&[WORKER, HANDLE_JOB], LIBC), 100.0);
-        thread.ticks(path(&[WORKER, AWAIT_JOB], LIBC), 30.0);
+        thread.ticks(path(&[WORKER, HANDLE_JOB], LIBC), 100, 100.0);
+        thread.ticks(path(&[WORKER, AWAIT_JOB], LIBC), 90, 90.0);
         assert_eq!(thread.idle(), [0]);
     }
 
@@ -250,8 +261,27 @@ mod tests {
         let mut thread = Thread::default();
         thread.wait(0, &wait(Cause::Futex, 500), path(&[WORKER], LIBC), true);
         thread.wait(1, &wait(Cause::Sleep, 500), path(&[WORKER], LIBC), false);
-        thread.ticks(path(&[WORKER], LIBC), 100.0);
+        thread.ticks(path(&[WORKER], LIBC), 100, 100.0);
         assert_eq!(thread.idle(), [] as [usize; 0]);
+    }
+
+    #[test]
+    fn with_few_ticks_the_wait_closest_to_the_root_is_the_one_for_work() {
+        let mut thread = Thread::default();
+        thread.wait(
+            0,
+            &wait(Cause::Futex, 500),
+            path(&[WORKER, AWAIT_JOB], LIBC),
+            false,
+        );
+        thread.wait(
+            1,
+            &wait(Cause::Pipe, 400),
+            path(&[WORKER, HANDLE_JOB, ASK], LIBC),
+            false,
+        );
+        thread.ticks(path(&[WORKER, AWAIT_JOB], LIBC), 1, 1.0);
+        assert_eq!(thread.idle(), [0]);
     }
 
     #[test]
