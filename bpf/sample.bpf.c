@@ -130,15 +130,16 @@ static __always_inline __u64 wakeup_flag(void)
 /* The registers the running thread's user code had as it entered the kernel. */
 static __always_inline bool take_saved_registers(struct walker *w)
 {
-	/* The layout is the one ptrace(2) shows and cannot change; the kernel's names for the members are others. */
-	struct pt_regs saved;
+	/* The layout is the one ptrace(2) shows and cannot change; the kernel's names for the members are others. They would
+	 * take a third of a program's stack; the window is free until the walk begins. */
+	struct pt_regs *saved = (struct pt_regs *)w->window;
 
 	if (!bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
 		return false;
-	if (bpf_probe_read_kernel(&saved, sizeof(saved), (void *)bpf_task_pt_regs(bpf_get_current_task_btf())))
+	if (bpf_probe_read_kernel(saved, sizeof(*saved), (void *)bpf_task_pt_regs(bpf_get_current_task_btf())))
 		return false;
-	TAKE_REGISTERS(w, &saved);
-	return saved.rip != 0 && saved.cs == USER_CS;
+	TAKE_REGISTERS(w, saved);
+	return saved->rip != 0 && saved->cs == USER_CS;
 }
 
 /* Of these, of any thread, what tells what it asked the kernel for. */

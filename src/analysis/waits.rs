@@ -270,8 +270,13 @@ fn own_function(profile: &Profile, stack: StackIx, end: StackEnd) -> String {
         .leaf_to_root(stack)
         .map(|ix| profile.frame(ix));
     let own = frames.find(|frame| !is_library(profile, frame));
+    let mut frames = profile
+        .stacks
+        .leaf_to_root(stack)
+        .map(|ix| profile.frame(ix));
+    let user = frames.find(|frame| frame.kind == FrameKind::User);
     let leaf = profile.stacks.leaf(stack).map(|ix| profile.frame(ix));
-    match own.or(leaf) {
+    match own.or(user).or(leaf) {
         Some(frame) => frame.lines.first().map_or_else(String::new, |line| {
             profile.function(line.function).name.clone()
         }),
