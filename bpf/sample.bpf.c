@@ -213,7 +213,7 @@ static __always_inline __u32 pages_to_copy(__u32 kind)
 	__u64 used = bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA), ring = bpf_ringbuf_query(&records, BPF_RB_RING_SIZE);
 
 	if (kind != RECORD_SAMPLE)
-		return used < ring / 16 ? SMALL_COPY_PAGES : 0;
+		return used < ring / 64 ? SMALL_COPY_PAGES : 0;
 	if (used < ring / 2)
 		return COPY_PAGES;
 	return used < ring / 8 * 7 ? SMALL_COPY_PAGES : 0;

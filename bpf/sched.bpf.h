@@ -63,7 +63,7 @@ __u32 throttle_source = THROTTLE_UNKNOWN;
 #define SHORTEST_SURE_NS 1000
 #define LONGEST_SURE_NS (4u * 1000 * 1000 * 1000)
 /* What is expected where nothing is known. */
-#define UNKNOWN_WAIT_NS (1000 * 1000)
+#define UNKNOWN_WAIT_NS (10 * 1000 * 1000)
 /* A stack stands for at most so many waits: one that turns out long must not weigh too much. */
 #define MAX_SCALE 4096
 /* How often a cause that depends on an open file is believed before it is looked up again. */
@@ -457,6 +457,22 @@ int BPF_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_stru
 	return 0;
 }
 
+/* Whether a thread in this system call can end a wait for that. */
+static __always_inline bool can_end(struct task_struct *waker, const struct entry_registers *entry, __u8 cause)
+{
+	__u64 number = entry->syscall;
+
+	if (!entry->is_64_bit || number >= SYSCALLS)
+		return false;
+	if (cause != CAUSE_POLL)
+		return cause_of(waker, 0, entry) == cause;
+	/* Whichever file it is that becomes ready, somebody writes to it. */
+	asm volatile("" : "+r"(number));
+	__u8 its = cause_of_syscall[number & (SYSCALLS - 1)];
+
+	return its == CAUSE_BY_FD || its == CAUSE_NETWORK;
+}
+
 /*
  * A thread is woken by the running one, or by an interrupt on its CPU. Who ends the wait is asked where the wait's own
  * stack was taken, and counts where the running thread is of the target and in a system call of the same kind: an
@@ -477,7 +493,8 @@ int BPF_PROG(on_waking, struct task_struct *task)
 	book->woken_ns = now;
 	if (!book->scale || book->state != STATE_BLOCKED)
 		return 0;
-	if (book->cause != CAUSE_FUTEX && book->cause != CAUSE_PIPE && book->cause != CAUSE_NETWORK)
+	if (book->cause != CAUSE_FUTEX && book->cause != CAUSE_PIPE && book->cause != CAUSE_NETWORK &&
+	    book->cause != CAUSE_POLL)
 		return 0;
 	struct task_struct *waker = bpf_get_current_task_btf();
 	__u32 waker_place = place_of(waker);
@@ -487,7 +504,7 @@ int BPF_PROG(on_waking, struct task_struct *task)
 	if (!its || its == book)
 		return 0;
 	read_entry(waker, &entry);
-	if (cause_of(waker, 0, &entry) != book->cause)
+	if (!can_end(waker, &entry, book->cause))
 		return 0;
 	struct ids ids = { .pid = its->pid, .tid = its->tid };
 

@@ -17,12 +17,12 @@ const ELSEWHERE: f64 = 0.02;
 /// so does the lock around a queue.
 const SOME_WORK: f64 = 0.2;
 
-/// Where a thread has fewer ticks, they do not tell where it works: then the wait closest to the thread's root is the one for
+/// Where a thread has fewer ticks of work, they do not tell where it works: then the wait closest to the thread's root is the one for
 /// work.
 const FEW_TICKS: u64 = 10;
 
 /// Parts of names of functions that wait for a lock: that is never waiting for work.
-const LOCKS: [&str; 14] = [
+const LOCKS: [&str; 16] = [
     "mutex_lock",
     "mutex_timedlock",
     "lll_lock",
@@ -37,7 +37,12 @@ const LOCKS: [&str; 14] = [
     "lockSlow",
     "take_gil",
     "ObjectMonitor::enter",
+    "LockAcquire",
+    "ProcSleep",
 ];
+
+/// Innermost frames of the program in which such a function is looked for: run-times have locks of their own.
+const LOCK_FRAMES: usize = 12;
 
 /// Which waits are idle, by their place in [`Waits::samples`].
 #[derive(Debug, Default)]
@@ -111,8 +116,7 @@ struct Thread {
     /// Functions that call what waits: what they take on a CPU in libraries and the kernel is part of the wait.
     waiting: BTreeSet<Vec<u32>>,
     nodes: BTreeMap<Vec<u32>, Node>,
-    work: Vec<(OwnPath, f64)>,
-    ticks: u64,
+    work: Vec<(OwnPath, u64, f64)>,
 }
 
 impl Thread {
@@ -130,8 +134,7 @@ impl Thread {
     }
 
     fn ticks(&mut self, path: OwnPath, count: u64, weight: f64) {
-        self.ticks += count;
-        self.work.push((path, weight));
+        self.work.push((path, count, weight));
     }
 
     fn add(&mut self, functions: &[u32], work: f64, all: f64) {
@@ -144,15 +147,17 @@ impl Thread {
 
     /// Places of waits that are idle.
     fn idle(mut self) -> Vec<usize> {
-        for (path, weight) in std::mem::take(&mut self.work) {
+        let mut ticks = 0;
+        for (path, count, weight) in std::mem::take(&mut self.work) {
             if path.into.is_none() || !self.waiting.contains(&path.functions) {
+                ticks += count;
                 self.add(&path.functions, weight, weight);
             }
         }
         let whole = self.nodes.get(&Vec::new()).copied().unwrap_or_default();
         let shallowest = self.waiting.iter().map(Vec::len).min();
         let idle = |path: &OwnPath| {
-            if self.ticks < FEW_TICKS {
+            if ticks < FEW_TICKS {
                 return Some(path.functions.len()) == shallowest;
             }
             let works = |depth: &usize| {
@@ -192,13 +197,15 @@ fn own_path(profile: &Profile, stack: StackIx) -> (OwnPath, bool) {
         .rposition(|frame| !is_library(profile, frame))
         .map_or(0, |ix| ix + 1);
     let function = |frame: &&Frame| frame.lines.last().map_or(0, |line| line.function.0);
-    let is_lock = frames[own..].iter().any(|frame| {
-        let mut names = frame.lines.iter();
-        names.any(|line| {
-            let name = &profile.function(line.function).name;
-            LOCKS.iter().any(|part| name.contains(part))
-        })
-    });
+    let is_lock = frames[own.saturating_sub(LOCK_FRAMES)..]
+        .iter()
+        .any(|frame| {
+            let mut names = frame.lines.iter();
+            names.any(|line| {
+                let name = &profile.function(line.function).name;
+                LOCKS.iter().any(|part| name.contains(part))
+            })
+        });
     let path = OwnPath {
         functions: frames[..own].iter().map(function).collect(),
         into: frames.get(own).map(function),

@@ -167,11 +167,30 @@ fn paths(profile: &Profile, waits: &Waits, idle: &Idle) -> Vec<WaitPath> {
     paths.sort_by(|a, b| b.ns.cmp(&a.ns).then_with(|| a.chain.cmp(&b.chain)));
     paths.truncate(PATHS);
     let wakers = wakers(profile, waits);
+    let mut of_chain: BTreeMap<(Cause, Vec<String>), u64> = BTreeMap::new();
+    for path in &paths {
+        *of_chain
+            .entry((path.cause, path.chain.clone()))
+            .or_default() += path.ns;
+    }
     for path in &mut paths {
-        let found = wakers.get(&(path.cause, path.chain.clone()));
-        path.wakers = found.cloned().unwrap_or_default();
+        let key = (path.cause, path.chain.clone());
+        // The same chain waits for work in one thread and within work in another: each has its part.
+        let part = path.ns as f64 / of_chain.get(&key).map_or(1, |ns| *ns).max(1) as f64;
+        let found = wakers.get(&key).cloned().unwrap_or_default();
+        path.wakers = found.into_iter().map(|waker| waker.part(part)).collect();
     }
     paths
+}
+
+impl WakerPath {
+    fn part(self, part: f64) -> WakerPath {
+        WakerPath {
+            ns: (self.ns as f64 * part).round() as u64,
+            waits: (self.waits as f64 * part).round() as u64,
+            ..self
+        }
+    }
 }
 
 /// Time and waits by the waker's thread and chain.
@@ -287,18 +306,19 @@ fn own_function(profile: &Profile, stack: StackIx, end: StackEnd) -> String {
 }
 
 /// Names of libraries that wait on behalf of others, up to the first dot or digit.
-const LIBRARIES: [&str; 7] = [
+const LIBRARIES: [&str; 8] = [
     "libc",
     "ld",
     "ld-linux-x86-64",
     "libpthread",
     "libstdc++",
     "ld-musl",
+    "libjvm",
     "[vdso]",
 ];
 
 /// Beginnings of names of run-time libraries that are part of the program's file.
-const RUNTIMES: [&str; 8] = [
+const RUNTIMES: [&str; 13] = [
     "std::",
     "core::",
     "<std::",
@@ -307,6 +327,12 @@ const RUNTIMES: [&str; 8] = [
     "lock_api::",
     "runtime.",
     "internal/",
+    // Java, as compilers and perf maps write it.
+    "java.",
+    "Ljava/",
+    "jdk.",
+    "Ljdk/",
+    "Interpreter",
 ];
 
 /// Whether a frame is the kernel's, the C library's or a language's run-time: not where a program's own code waits.

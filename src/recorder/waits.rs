@@ -3,9 +3,10 @@
 //! In: beginnings and ends of the waits whose stack was taken, in order of time, and the books of all threads. Out:
 //! [`WaitTally`]: weights by stack that add up, thread by thread and cause by cause, to what the books say.
 //!
-//! A stack was taken with probability 1/scale, so it stands for `scale` waits. Where few were taken, the sum of what they
-//! stand for misses the book's figure by chance; it is brought to it, as long as that takes no more than
-//! [`MAX_CORRECTION`]. Time for which no stack speaks (a wait that had begun before the recording, or such as were never
+//! A stack was taken with probability 1/scale, so it stands for `scale` waits. The sum of what they stand for misses the
+//! books' figure by chance, and is brought to it (a ratio estimate), as long as that takes no more than [`MAX_CORRECTION`]:
+//! thread by thread where a thread has [`ENOUGH_STACKS`], else for all the others together, so that ten thousand threads that
+//! live a millisecond are told by the hundred of them that had a stack. Time for which no stack speaks (a wait that had begun before the recording, or such as were never
 //! chosen) is kept without one, and says so.
 
 use std::collections::{HashMap, HashSet};
@@ -17,6 +18,12 @@ use crate::sampling::Waited;
 
 /// The most by which the weight of the stacks that were taken is raised for those that were not.
 const MAX_CORRECTION: f64 = 2.0;
+
+/// So many stacks of a thread speak for it alone.
+const ENOUGH_STACKS: u64 = 30;
+
+/// Where stacks and books differ by no more than this, every wait had a stack.
+const NOTHING_MISSED: f64 = 0.05;
 
 /// Waits that have begun and not ended; more than there are threads only where ends were lost.
 const MAX_OPEN: usize = 65_536;
@@ -76,13 +83,61 @@ struct OpenWait {
     waker: Option<TakenStack>,
 }
 
+/// What the stacks of a thread stand for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    stacks: u64,
+    ns: f64,
+}
+
+impl Told {
+    /// Whether a thread's stacks speak for all of its waits, which take `known_ns`: there are many, or they miss nothing.
+    fn suffices(self, known_ns: f64) -> bool {
+        let correction = known_ns / self.ns;
+        self.ns > 0.0
+            && correction <= MAX_CORRECTION
+            && (self.stacks >= ENOUGH_STACKS || (correction - 1.0).abs() <= NOTHING_MISSED)
+    }
+}
+
+/// Threads whose stacks are too few to speak for each of them.
+#[derive(Debug, Default)]
+struct Pool<'a> {
+    books: Vec<(&'a ThreadTime, f64)>,
+    known_ns: f64,
+    told_ns: f64,
+}
+
+impl<'a> Pool<'a> {
+    fn add(&mut self, book: &'a ThreadTime, known_ns: f64, told_ns: f64) {
+        self.books.push((book, known_ns));
+        self.known_ns += known_ns;
+        self.told_ns += told_ns;
+    }
+
+    fn correction(&self) -> f64 {
+        match self.told_ns > 0.0 {
+            true => (self.known_ns / self.told_ns).min(MAX_CORRECTION),
+            false => 0.0,
+        }
+    }
+
+    /// Of what is known, the share that no stack stands for.
+    fn silent_share(&self) -> f64 {
+        match self.known_ns > 0.0 {
+            true => (1.0 - self.told_ns * self.correction() / self.known_ns).max(0.0),
+            false => 0.0,
+        }
+    }
+}
+
 /// Follows waits from their beginning to their end.
 #[derive(Debug, Default)]
 pub(super) struct WaitLedger {
     open: HashMap<u64, OpenWait>,
     tally: WaitTally,
-    /// What the stacks stand for, by thread and cause; nanoseconds.
-    estimated: HashMap<((u32, u32), Cause), f64>,
+    /// What the stacks stand for, by thread and cause.
+    estimated: HashMap<((u32, u32), Cause), Told>,
     /// Waits that had begun before.
     from_before: HashMap<WaitKey, WaitWeight>,
     told_from_before: HashSet<(u32, u32)>,
@@ -169,7 +224,9 @@ impl WaitLedger {
                 self.told_from_before.insert(open.owner);
                 continue;
             }
-            *self.estimated.entry((open.owner, cause)).or_default() += scale * ns as f64;
+            let told = self.estimated.entry((open.owner, cause)).or_default();
+            told.stacks += 1;
+            told.ns += scale * ns as f64;
         }
         if let Some(waker) = open.waker.filter(|_| waited.blocked_ns > 0) {
             let key = WakerKey {
@@ -229,40 +286,44 @@ impl WaitLedger {
             slice_ns,
             open: _,
         } = self;
+        let told: HashMap<_, Told> = estimated;
         let mut corrections = HashMap::new();
         let mut silent = Vec::new();
+        // Threads of which too few stacks were taken: together they are many.
+        let mut pools: HashMap<Cause, Pool> = HashMap::new();
         for (book, before) in books {
             for cause in Cause::ALL {
-                let all_ns = book.of(cause) as f64;
-                let before_ns = if cause == before.cause {
-                    (before.ns as f64).min(all_ns)
-                } else {
-                    0.0
-                };
                 let owner = (book.pid, book.tid);
-                let told_ns = estimated.get(&(owner, cause)).copied().unwrap_or(0.0);
+                let all_ns = book.of(cause) as f64;
+                let before_ns = match cause == before.cause {
+                    true => (before.ns as f64).min(all_ns),
+                    false => 0.0,
+                };
+                if !told_from_before.contains(&owner) && before_ns >= 1.0 {
+                    silent.push((thread_of(book), cause, before_ns, book.wall_ns));
+                }
                 let known_ns = all_ns - before_ns;
-                let correction = match told_ns > 0.0 {
-                    true => (known_ns / told_ns).min(MAX_CORRECTION),
-                    false => 0.0,
-                };
-                corrections.insert((owner, cause), correction);
-                let told_before_ns = match told_from_before.contains(&owner) {
-                    true => before_ns,
-                    false => 0.0,
-                };
-                let silent_ns = all_ns - told_before_ns - told_ns * correction;
-                if silent_ns >= 1.0 {
-                    silent.push((thread_of(book), cause, silent_ns, book.wall_ns));
+                let told = told.get(&(owner, cause)).copied().unwrap_or_default();
+                if told.suffices(known_ns) {
+                    corrections.insert((owner, cause), known_ns / told.ns);
+                } else {
+                    pools.entry(cause).or_default().add(book, known_ns, told.ns);
                 }
             }
         }
         for (key, weight) in &mut tally.samples {
-            let owner = tid_of(key.thread);
-            // A thread without a book keeps what its stacks stand for.
-            let correction = corrections.get(&(owner, key.cause)).copied().unwrap_or(1.0);
+            let stratum = (tid_of(key.thread), key.cause);
+            let pooled = || pools.get(&key.cause).map_or(1.0, Pool::correction);
+            let correction = corrections.get(&stratum).copied().unwrap_or_else(pooled);
             weight.count *= correction;
             weight.wait_ns *= correction;
+        }
+        for (cause, pool) in &pools {
+            // What the stacks do not stand for, by whose it is.
+            let part = pool.silent_share();
+            for (book, known_ns) in pool.books.iter().filter(|(_, ns)| ns * part >= 1.0) {
+                silent.push((thread_of(book), *cause, known_ns * part, book.wall_ns));
+            }
         }
         for (key, before) in from_before {
             let weight = tally.samples.entry(key).or_default();
