@@ -246,9 +246,12 @@ static __always_inline __u32 copy_stack(struct walker *w, __u32 at)
 	return words;
 }
 
-/* Whether user space can do better: it knows by now what was new, and every rule. */
-static __always_inline bool needs_copy(__u8 end)
+/* Whether user space can do better: it knows by now what was new, and every rule. For stacks of waits a table that had to
+ * give way is not worth it. */
+static __always_inline bool needs_copy(__u32 kind, __u8 end)
 {
+	if (kind != RECORD_SAMPLE && end == END_TABLE_EVICTED)
+		return false;
 	return end == END_UNKNOWN_MAPPING || end == END_UNSUPPORTED_RULE || is_passing(end);
 }
 
@@ -276,7 +279,7 @@ static __always_inline void walk_user(struct walker *w, __u32 key, __u32 pid, __
 	walk_tables(w, key);
 	n = w->filled - n;
 	sample->user_frames = n < MAX_USER_FRAMES ? n : MAX_USER_FRAMES;
-	if (needs_copy(sample->end)) {
+	if (needs_copy(sample->head.kind, sample->end)) {
 		sample->copied_words = copy_stack(w, w->first + sample->user_frames);
 		count->copies += sample->copied_words != 0;
 	}

@@ -274,7 +274,8 @@ static __always_inline bool send_stack(void *ctx, struct ids ids, __u32 kind, __
 	__u32 cpu = bpf_get_smp_processor_id(), key = cpu + cpus, n = 0;
 	struct walker *w = bpf_map_lookup_elem(&walkers, &key);
 
-	if (!w)
+	/* Where user space cannot keep up, waits give way to ticks. */
+	if (!w || bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&records, BPF_RB_RING_SIZE) / 4)
 		return false;
 	clear_sample(w, kind, ids, cpu, now);
 	w->sample.period = wait;

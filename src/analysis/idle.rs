@@ -6,7 +6,7 @@
 //! all of its thread's work stands in or below; functions that do nothing but this wait count as part of it. A thread that
 //! does nothing but wait is idle.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::waits::is_library;
 use crate::profile::{Cause, Frame, Profile, StackEnd, StackIx, ThreadIx, WaitSample, Waits, Why};
@@ -20,6 +20,9 @@ const SOME_WORK: f64 = 0.2;
 /// Where a thread has fewer ticks of work, they do not tell where it works: then the wait closest to the thread's root is the one for
 /// work.
 const FEW_TICKS: u64 = 10;
+
+/// A place with less of what its thread waits, if it is for work, is passed by now and then only.
+const SOME_WAITING: f64 = 0.1;
 
 /// Parts of names of functions that wait for a lock: that is never waiting for work.
 const LOCKS: [&str; 16] = [
@@ -114,7 +117,7 @@ impl Idle {
 struct Thread {
     candidates: Vec<(usize, OwnPath)>,
     /// Functions that call what waits: what they take on a CPU in libraries and the kernel is part of the wait.
-    waiting: BTreeSet<Vec<u32>>,
+    waiting: BTreeMap<Vec<u32>, f64>,
     nodes: BTreeMap<Vec<u32>, Node>,
     work: Vec<(OwnPath, u64, f64)>,
 }
@@ -129,7 +132,7 @@ impl Thread {
             return self.add(&path.functions, weight, weight);
         }
         self.add(&path.functions, 0.0, weight);
-        self.waiting.insert(path.functions.clone());
+        *self.waiting.entry(path.functions.clone()).or_default() += weight;
         self.candidates.push((ix, path));
     }
 
@@ -149,13 +152,18 @@ impl Thread {
     fn idle(mut self) -> Vec<usize> {
         let mut ticks = 0;
         for (path, count, weight) in std::mem::take(&mut self.work) {
-            if path.into.is_none() || !self.waiting.contains(&path.functions) {
+            if path.into.is_none() || !self.waiting.contains_key(&path.functions) {
                 ticks += count;
                 self.add(&path.functions, weight, weight);
             }
         }
         let whole = self.nodes.get(&Vec::new()).copied().unwrap_or_default();
-        let shallowest = self.waiting.iter().map(Vec::len).min();
+        let waited: f64 = self.waiting.values().sum();
+        let often = self
+            .waiting
+            .iter()
+            .filter(|(_, ns)| **ns > SOME_WAITING * waited);
+        let shallowest = often.map(|(functions, _)| functions.len()).min();
         let idle = |path: &OwnPath| {
             if ticks < FEW_TICKS {
                 return Some(path.functions.len()) == shallowest;

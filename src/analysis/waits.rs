@@ -178,6 +178,9 @@ fn paths(profile: &Profile, waits: &Waits, idle: &Idle) -> Vec<WaitPath> {
         // The same chain waits for work in one thread and within work in another: each has its part.
         let part = path.ns as f64 / of_chain.get(&key).map_or(1, |ns| *ns).max(1) as f64;
         let found = wakers.get(&key).cloned().unwrap_or_default();
+        // What stands for others may stand for a little too much.
+        let told: u64 = found.iter().map(|waker| waker.ns).sum();
+        let part = part.min(path.ns as f64 / told.max(1) as f64);
         path.wakers = found.into_iter().map(|waker| waker.part(part)).collect();
     }
     paths

@@ -500,9 +500,12 @@ impl<'a> RecordingLoop<'a> {
 
     /// What the sample's stack is, and how it ended.
     fn stack_of(&mut self, sample: &RawSample, time_ns: u64) -> (StackIx, StackEnd) {
+        let is_tick = sample.period > 0;
         let generation = self.interpreter.generation(sample.pid, time_ns);
         if let Some(meaning) = self.recent.find(sample, generation) {
-            self.tables.seen(&meaning.binaries, None);
+            if is_tick {
+                self.tables.seen(&meaning.binaries, None);
+            }
             return (meaning.stack, meaning.end);
         }
         let Interpreted {
@@ -518,7 +521,10 @@ impl<'a> RecordingLoop<'a> {
         let mut binaries: Vec<u32> = frames.iter().filter_map(RawFrame::binary).collect();
         binaries.sort_unstable();
         binaries.dedup();
-        self.tables.seen(&binaries, missing_table);
+        // Ticks decide which tables are needed: of a wait's stack there may be less to see.
+        if is_tick {
+            self.tables.seen(&binaries, missing_table);
+        }
         let stack = self.tally.stack(&frames);
         self.recent.remember(Meaning {
             stack,

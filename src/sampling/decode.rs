@@ -374,7 +374,10 @@ fn bpf_sample(bytes: &[u8]) -> Option<(SampleRecord, RawSample)> {
     let raw = RawSample {
         pid: head.pid,
         tid: head.tid,
-        period,
+        period: match head.kind {
+            abi::RECORD_SAMPLE => period,
+            _ => 0,
+        },
         kernel,
         user,
     };

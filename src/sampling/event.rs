@@ -87,7 +87,7 @@ pub struct Waited {
 pub struct RawSample {
     pub pid: u32,
     pub tid: u32,
-    /// In the event's unit: nanoseconds for the CPU clock, cycles for cycles.
+    /// In the event's unit: nanoseconds for the CPU clock, cycles for cycles; 0: it is the stack of a wait, and no tick.
     pub period: u64,
     /// Kernel frames, leaf first: the first is exact, the others are return addresses.
     pub kernel: Vec<RuntimeAddr>,

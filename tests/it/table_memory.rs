@@ -1,7 +1,11 @@
 //! Where unwind tables are not (yet) in the kernel, stacks are walked all the same, over copies; and the report says so.
 
+use std::io::ErrorKind;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
+use crate::support::proc::wait_until;
 use crate::support::{Need, Record, build, missing};
 
 /// Programs of 0.26 MB of rows each: all together they exceed the smallest budget, 2 MiB.
@@ -21,6 +25,24 @@ impl Drop for Killed {
     }
 }
 
+/// Runs the copy. As long as a child that another test has just forked holds it open for writing, it cannot be run.
+fn started(program: &Path) -> Child {
+    let mut child = None;
+    wait_until("the copy can be run", Duration::from_secs(20), || {
+        let started = Command::new(program)
+            .args(["-c", BUSY])
+            .stdin(Stdio::null())
+            .spawn();
+        let is_busy = |error: &std::io::Error| error.kind() == ErrorKind::ExecutableFileBusy;
+        match started {
+            Err(error) if is_busy(&error) => return false,
+            started => child = Some(started.expect("the copy runs")),
+        }
+        true
+    });
+    child.expect("started")
+}
+
 #[test]
 fn a_budget_that_is_too_small_is_reported_and_costs_no_stacks() {
     if missing(&[Need::Bpf, Need::Program("python3")]) {
@@ -32,11 +54,7 @@ fn a_budget_that_is_too_small_is_reported_and_costs_no_stacks() {
         .map(|n| {
             let copy = folder.path().join(format!("python-{n}"));
             std::fs::copy(&python, &copy).expect("a program can be copied");
-            let child = Command::new(copy)
-                .args(["-c", BUSY])
-                .stdin(Stdio::null())
-                .spawn();
-            Killed(child.expect("the copy runs"))
+            Killed(started(&copy))
         })
         .collect();
     let mut record = Record::new().args(["-F", "499", "--unwind", "dwarf", "--unwind-memory", "2"]);
@@ -49,8 +67,9 @@ fn a_budget_that_is_too_small_is_reported_and_costs_no_stacks() {
     assert!(folded.total() > 1000, "only {} samples", folded.total());
     assert!(
         finished.coverage("stacks") >= 0.99,
-        "{}",
-        finished.coverage("stacks")
+        "{}\n{}",
+        finished.coverage("stacks"),
+        finished.report()
     );
     let report = finished.report();
     assert!(
