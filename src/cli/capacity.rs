@@ -24,8 +24,11 @@ use crate::target::process;
 /// Between readings.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// Between looks at which processes there are.
-const LOOK_EVERY_NS: u64 = 1_000_000_000;
+/// Between looks at which processes there are: as often as readings where a look costs little, and at least this often.
+const LOOK_AT_LEAST_NS: u64 = 1_000_000_000;
+
+/// A look takes at most one part in this many of the time. It reads a file per process of the node.
+const LOOK_SHARE: u64 = 50;
 
 /// Who is measured.
 #[derive(Debug)]
@@ -147,7 +150,7 @@ impl Measured {
         };
         gauges.add_pids(&self.pids());
         let begin_ns = monotonic_ns();
-        let (mut due_ns, mut look_ns) = (begin_ns, begin_ns + LOOK_EVERY_NS);
+        let (mut due_ns, mut look_ns) = (begin_ns, begin_ns);
         loop {
             gauges.read();
             let now_ns = monotonic_ns();
@@ -156,15 +159,17 @@ impl Measured {
                 return gauges.finish();
             }
             if now_ns >= look_ns {
-                look_ns = now_ns + LOOK_EVERY_NS;
                 if self.has_ended() {
                     log.info("the target has ended");
                     return gauges.finish();
                 }
                 gauges.add_pids(&self.pids());
+                let cost_ns = monotonic_ns() - now_ns;
+                look_ns = now_ns + (cost_ns * LOOK_SHARE).min(LOOK_AT_LEAST_NS);
                 let seconds = (now_ns - begin_ns) as f64 / 1e9;
                 log.progress(&format!("{seconds:.0} of {:.0} s", length.as_secs_f64()));
             }
+            let now_ns = monotonic_ns();
             // A reading that came late does not make the next ones follow at once.
             due_ns = (due_ns + EVERY.as_nanos() as u64).max(now_ns);
             std::thread::sleep(Duration::from_nanos(due_ns - now_ns));

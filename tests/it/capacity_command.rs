@@ -1,11 +1,12 @@
 //! `perfprof capacity` as a user meets it, and what `record` says of capacity: what they write, print, and end with.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -140,6 +141,29 @@ fn a_process_under_a_quota_is_measured_planned_for_and_drawn() {
         svg.starts_with("<svg ") && svg.contains("limit 0.30 cores"),
         "{svg}"
     );
+}
+
+#[test]
+fn children_that_come_and_go_show_no_more_cores_than_they_use() {
+    // One after the other, each busy for 0.3 s: never more than one core.
+    let one_by_one = "while :; do timeout --foreground 0.3 sh -c 'while :; do :; done'; done";
+    let mut parent = Command::new("sh")
+        .args(["-c", one_by_one])
+        .process_group(0)
+        .spawn()
+        .expect("a shell");
+    let pid = parent.id().to_string();
+    let run = run(&["--pid", &pid, "-d", "6"]);
+    killpg(Pid::from_raw(parent.id() as i32), Signal::SIGKILL).expect("it runs");
+    parent.wait().expect("it was killed");
+    let entry = &run.document()["services"][0];
+    if entry["scope"] != "processes" {
+        return skip("init-in-root", "these tests are in a cgroup of their own");
+    }
+    let cores = &entry["utilization"]["cores_reading_by_reading"];
+    let (mean, max) = (cores["mean"].as_f64(), cores["max"].as_f64());
+    assert!(max <= Some(1.1), "{cores}");
+    assert!(mean > Some(0.3) || max < Some(0.5), "{cores}");
 }
 
 #[test]

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::read_dir;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_getcpuclockid};
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use crate::target::host::page_size_bytes;
@@ -36,11 +36,19 @@ struct Process {
     last_ns: u64,
 }
 
+/// A process that was noticed only some time after it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Latecomer {
+    /// CPU time it had used until then, and how long ago it began; nanoseconds.
+    pub(super) used_ns: u64,
+    pub(super) age_ns: u64,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Processes {
     live: BTreeMap<u32, Process>,
-    /// When the gauges were opened, in clock ticks since boot: a process that began later counts from zero.
-    opened_ticks: u64,
+    /// When the gauges were opened, since boot: a process that began later counts from zero.
+    opened_ns: u64,
     /// What ended processes used, nanoseconds.
     ended_ns: u64,
     /// Run delay by TID, and the sum of ended threads.
@@ -52,22 +60,31 @@ pub(super) struct Processes {
 impl Processes {
     pub(super) fn open(pids: &[u32]) -> Processes {
         let mut processes = Processes {
-            opened_ticks: uptime_ticks().unwrap_or(u64::MAX),
+            opened_ns: since_boot_ns().unwrap_or(u64::MAX),
             ..Processes::default()
         };
         processes.add(pids);
         processes
     }
 
-    /// Takes in processes not known yet. That one has ended shows at its CPU clock, not in its absence here.
-    pub(super) fn add(&mut self, pids: &[u32]) {
+    /// Takes in processes not known yet, and returns those that began since the gauges were opened: their CPU time
+    /// from before this look is in the sum from now on. That one has ended shows at its CPU clock, not in its absence here.
+    pub(super) fn add(&mut self, pids: &[u32]) -> Vec<Latecomer> {
+        let mut late = Vec::new();
         for pid in pids {
-            if !self.live.contains_key(pid)
-                && let Some(process) = Process::open(*pid, self.opened_ticks)
-            {
-                self.live.insert(*pid, process);
+            if self.live.contains_key(pid) {
+                continue;
             }
+            let Some((process, age_ns)) = Process::open(*pid, self.opened_ns) else {
+                continue;
+            };
+            late.extend(age_ns.map(|age_ns| Latecomer {
+                used_ns: process.used_ns(),
+                age_ns,
+            }));
+            self.live.insert(*pid, process);
         }
+        late
     }
 
     /// CPU time of all processes since they joined, nanoseconds.
@@ -103,7 +120,8 @@ impl Processes {
     /// What the figures above leave out, in words.
     pub(super) fn gaps(&self) -> Vec<String> {
         let mut gaps = vec![
-            "processes that begin and end within a second are not in the service's CPU time"
+            "processes that begin and end between two looks, 0.1 to 1 s apart, are not in the service's CPU time, nor what \
+             an ended one used after the last reading"
                 .to_owned(),
             "memory is the private pages of all processes and the largest shared part once"
                 .to_owned(),
@@ -168,17 +186,22 @@ impl Processes {
 }
 
 impl Process {
-    /// `None` when it is gone already.
-    fn open(pid: u32, opened_ticks: u64) -> Option<Process> {
+    /// And how long ago it began, when that was after `opened_ns`. `None` when it is gone already.
+    fn open(pid: u32, opened_ns: u64) -> Option<(Process, Option<u64>)> {
         let clock = clock_getcpuclockid(Pid::from_raw(i32::try_from(pid).ok()?)).ok()?;
         let now_ns = cpu_clock_ns(clock)?;
         let stat = read_text(&PathBuf::from(format!("/proc/{pid}/stat"))).ok()?;
-        let began_meanwhile = parse_start_ticks(&stat)? > opened_ticks;
-        Some(Process {
+        // Rounded down to a tick: it looks older than it is by a tick at most, never younger.
+        let began_ns = parse_start_ticks(&stat)?.saturating_mul(tick_ns());
+        let age_ns = since_boot_ns()
+            .filter(|_| began_ns > opened_ns)
+            .map(|now_ns| now_ns.saturating_sub(began_ns));
+        let process = Process {
             clock,
-            joined_ns: if began_meanwhile { 0 } else { now_ns },
+            joined_ns: if age_ns.is_some() { 0 } else { now_ns },
             last_ns: now_ns,
-        })
+        };
+        Some((process, age_ns))
     }
 
     fn used_ns(&self) -> u64 {
@@ -188,6 +211,12 @@ impl Process {
 
 fn cpu_clock_ns(clock: ClockId) -> Option<u64> {
     let now = Duration::from(clock.now().ok()?);
+    u64::try_from(now.as_nanos()).ok()
+}
+
+/// The clock of start times in `/proc`.
+fn since_boot_ns() -> Option<u64> {
+    let now = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?);
     u64::try_from(now.as_nanos()).ok()
 }
 
@@ -211,14 +240,13 @@ fn parse_start_ticks(stat: &str) -> Option<u64> {
         .ok()
 }
 
-fn uptime_ticks() -> Option<u64> {
+/// Length of the ticks in which start times are told.
+fn tick_ns() -> u64 {
     let hz = match sysconf(SysconfVar::CLK_TCK) {
-        Ok(Some(hz)) if hz > 0 => hz as f64,
-        _ => 100.0,
+        Ok(Some(hz)) if hz > 0 => hz as u64,
+        _ => 100,
     };
-    let uptime = read_text(Path::new("/proc/uptime")).ok()?;
-    let seconds: f64 = uptime.split(' ').next()?.parse().ok()?;
-    Some((seconds * hz) as u64)
+    1_000_000_000 / hz
 }
 
 /// `run-time-ns run-delay-ns timeslices`.
