@@ -233,7 +233,14 @@ fn memory_words(capacity: &Capacity) -> String {
         words += &format!("; {} swapped out", mib(swap));
     }
     if let Some(kills) = memory.oom_kills.filter(|kills| *kills > 0) {
-        words += &format!("; {kills} processes killed for lack of memory so far");
+        let meanwhile = match memory.events.oom_kills {
+            Some(0) => ", none of them meanwhile".to_owned(),
+            Some(n) => format!(", {n} of them meanwhile"),
+            None => String::new(),
+        };
+        words += &format!(
+            "; {kills} processes killed for lack of memory over the cgroup's life{meanwhile}"
+        );
     }
     words
 }

@@ -128,6 +128,22 @@ fn half_a_core_is_half_a_core_at_every_percentile() {
 }
 
 #[test]
+fn a_node_that_others_fill_has_no_room_for_any_load() {
+    let mut facts = steady(100, 0.5);
+    for point in &mut facts.points {
+        // 3.0 of 4 CPUs by others, 3.5 in all: 2.6 − 3.5 is less than the service's 0.5 below zero.
+        point.node_busy_ns += 2 * point.at_ns;
+    }
+    let headroom = Capacity::of("svc", &facts).headroom.expect("headroom");
+    assert_eq!(headroom.load_factor, Some(0.0));
+    let arithmetic = &headroom.arithmetic;
+    assert!(
+        arithmetic.ends_with("= -0.900 cores; not even this load fits below the target, nor any part of it: the others exceed it alone"),
+        "{arithmetic}"
+    );
+}
+
+#[test]
 fn percentiles_are_over_time_not_over_readings() {
     let mut facts = steady(0, 0.0);
     // 9 s at 1 core in one interval, then ten short ones at 0: p50 is 1.
@@ -161,6 +177,13 @@ fn a_quota_that_stops_the_service_is_exhausted_whatever_else_is_fuller() {
     assert_eq!(capacity.runs_out[0].resource, "cpu_quota");
     assert!(capacity.runs_out[0].exhausted && capacity.is_conclusive());
 
+    let arithmetic = &capacity.headroom.as_ref().expect("headroom").arithmetic;
+    assert_eq!(
+        arithmetic,
+        "0.20 cores (CPU quota) × 0.65 target − 0.200 cores at p95 = -0.070 cores; (0.200 − 0.070) ÷ 0.200 = 0.65 times \
+         this load: not even this load fits below the target"
+    );
+
     let idle = Capacity::of("svc", &with_quota(steady(100, 0.05), 0.2, 0));
     assert!(!idle.runs_out[0].exhausted, "{:?}", idle.runs_out);
 }
@@ -172,8 +195,28 @@ fn memory_limit_and_kills_are_seen() {
     let capacity = Capacity::of("svc", &facts);
     assert_eq!(capacity.runs_out[0].resource, "memory_limit");
     assert_eq!(capacity.memory.headroom_bytes, Some(10 << 20));
+    // Killed before the recording: mentioned, and no more.
     facts.oom_kills = Some(2);
-    assert!(Capacity::of("svc", &facts).runs_out[0].exhausted);
+    facts.memory_events_before.oom_kills = Some(2);
+    facts.memory_events.oom_kills = Some(2);
+    let before = Capacity::of("svc", &facts);
+    assert!(!before.runs_out[0].exhausted, "{:?}", before.runs_out);
+    let section = markdown_section(&before);
+    assert!(
+        section.contains(
+            "2 processes killed for lack of memory over the cgroup's life, none of them meanwhile"
+        ),
+        "{section}"
+    );
+    facts.memory_events.oom_kills = Some(3);
+    facts.oom_kills = Some(3);
+    let within = Capacity::of("svc", &facts);
+    assert!(within.runs_out[0].exhausted);
+    let sentence = &within.runs_out[0].sentence;
+    assert!(
+        sentence.ends_with("1 process was killed for it meanwhile"),
+        "{sentence}"
+    );
 }
 
 #[test]
@@ -197,6 +240,11 @@ fn the_tightest_ceiling_counts() {
 fn too_little_or_unsteady_data_is_inconclusive() {
     let short = Capacity::of("svc", &steady(10, 0.5));
     assert_eq!(short.inconclusive.len(), 2, "{:?}", short.inconclusive);
+    assert!(
+        short.inconclusive[0].ends_with("record at least 5 s"),
+        "{:?}",
+        short.inconclusive
+    );
     let none = Capacity::of("svc", &CapacityFacts::default());
     assert!(!none.is_conclusive() && none.cpu_cores.is_none() && none.headroom.is_none());
 
@@ -211,6 +259,28 @@ fn too_little_or_unsteady_data_is_inconclusive() {
         ramp.inconclusive
     );
     assert!(ramp.steadiness.is_some_and(|s| s.drift > 0.9));
+}
+
+#[test]
+fn five_seconds_are_enough_though_readings_do_not_fill_them_and_a_quota_needs_eight() {
+    let mut facts = steady(50, 0.5);
+    for point in &mut facts.points {
+        point.at_ns -= point.at_ns / 500;
+    }
+    let capacity = Capacity::of("svc", &facts);
+    assert!(capacity.window_ns < MIN_WINDOW_NS);
+    assert_eq!(capacity.inconclusive, [] as [&str; 0]);
+    let short = Capacity::of("svc", &steady(48, 0.5));
+    assert_eq!(
+        short.inconclusive,
+        ["4.8 s were measured, at least 5 s are needed: record at least 5 s"]
+    );
+    let quota = |tenths| Capacity::of("svc", &with_quota(steady(tenths, 0.2), 1.0, 0)).inconclusive;
+    assert_eq!(
+        quota(50),
+        ["10 intervals of 500 ms were measured, at least 15 are needed: record at least 8 s"]
+    );
+    assert_eq!(quota(80), [] as [&str; 0]);
 }
 
 #[test]
