@@ -220,6 +220,23 @@ fn memory_limit_and_kills_are_seen() {
 }
 
 #[test]
+fn a_quota_that_may_be_above_what_can_be_seen_is_not_denied() {
+    let mut facts = steady(100, 0.5);
+    let words = |facts: &CapacityFacts| markdown_section(&Capacity::of("svc", facts));
+    assert!(words(&facts).contains("none possible, no quota is set"));
+    facts.gaps = vec![markdown::HIDDEN_PARENTS.to_owned()];
+    let section = words(&facts);
+    for said in [
+        "no quota is visible from here",
+        "4.000 cores (CPUs of the node; a tighter limit above its container cannot be seen from here), 12 % used",
+        "no limit visible from here, the node has",
+    ] {
+        assert!(section.contains(said), "`{said}` is not in\n{section}");
+    }
+    assert!(!section.contains("none possible"), "{section}");
+}
+
+#[test]
 fn the_tightest_ceiling_counts() {
     let mut facts = steady(100, 0.5);
     facts.limits.allowed_cpus = Some(2);
@@ -371,7 +388,8 @@ fn six_replicas_at_82_percent_need_eight_and_a_request_has_its_price() {
     assert!(close(path.cores, 0.287) && path.high.is_some_and(|high| close(high, 0.328)));
     let section = markdown_section(&capacity);
     for words in [
-        "`json::parse` is 0.29 of 0.82 cores (0.25 to 0.33)",
+        "`json::parse` is 0.29 of 1.00 cores (0.25 to 0.33)",
+        "Where the cores go, 0.82 of 1.00 (CPU quota) used on average:",
         "Replicas needed: 8, from 6 replicas",
         "= 8.200 ms of CPU time per request",
         "a request of 500 m; guarantees 1.000 cores on a full node, 82 % used at p95",
@@ -404,6 +422,12 @@ fn throttling_is_told_from_utilization() {
         bursty
             .sentence
             .contains("the 30 ms of CPU time of a 100-ms period")
+    );
+    let facts = with_quota(steady(100, 0.1), 0.3, 5);
+    let section = markdown_section(&Capacity::planned("svc", &facts, &planning()));
+    assert!(
+        section.contains("Replicas needed by utilization alone: "),
+        "{section}"
     );
     let idle = advice(&with_quota(steady(100, 0.1), 0.3, 0));
     assert_eq!(idle.verdict, QuotaVerdict::NotThrottled);

@@ -39,7 +39,7 @@ enum Measured {
 }
 
 pub(super) fn run(args: &CapacityArgs, log: &Log) -> Result<Exit, Failure> {
-    let planning = planning::of(&args.planning)?;
+    let mut planning = planning::of(&args.planning)?;
     let measured = Measured::of(args)?;
     let service = match &args.service {
         Some(name) if name.trim().is_empty() => {
@@ -55,6 +55,7 @@ pub(super) fn run(args: &CapacityArgs, log: &Log) -> Result<Exit, Failure> {
     log.info(format!("measuring {service} for {} s", args.duration));
     let began = unix_ns();
     let facts = measured.read(Duration::from_secs_f64(args.duration), &stop, log);
+    let bad_load = planning::take_load(&mut planning, args.planning.load_test.as_deref());
     let capacity = Capacity::planned(&service, &facts, &planning);
     let entry = capacity::json_entry(&capacity);
     let output = CapacityOutput {
@@ -77,10 +78,11 @@ pub(super) fn run(args: &CapacityArgs, log: &Log) -> Result<Exit, Failure> {
     if args.json {
         print(&format!("{:#}\n", capacity::document(vec![entry])))?;
     }
-    Ok(match capacity.is_conclusive() {
-        true => Exit::Success,
-        false => Exit::Inconclusive,
-    })
+    match (bad_load, capacity.is_conclusive()) {
+        (Some(failure), _) => Err(failure),
+        (None, true) => Ok(Exit::Success),
+        (None, false) => Ok(Exit::Inconclusive),
+    }
 }
 
 impl Measured {

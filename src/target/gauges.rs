@@ -22,6 +22,8 @@ mod pressure;
 mod processes;
 mod scope;
 
+pub use scope::HIDDEN_PARENTS;
+
 use moment::read_at_once;
 use node::{NodeStat, by_cpu_since, memory_used_bytes};
 use pressure::PressureFiles;
