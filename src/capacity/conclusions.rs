@@ -19,7 +19,10 @@ pub(super) fn section(capacity: &Capacity) -> String {
     }
     if let Some(headroom) = &capacity.headroom {
         out += &format!("\nHeadroom: {}.", headroom.arithmetic);
-        out += " The factor assumes that CPU use grows in proportion to load.\n";
+        if headroom.load_factor.is_some_and(|factor| factor > 0.0) {
+            out += " The factor assumes that CPU use grows in proportion to load.";
+        }
+        out.push('\n');
     }
     if let Some(quota) = &capacity.quota {
         out += &format!("\n{}\n", quota.sentence);
