@@ -164,6 +164,9 @@ fn children_that_come_and_go_show_no_more_cores_than_they_use() {
     let (mean, max) = (cores["mean"].as_f64(), cores["max"].as_f64());
     assert!(max <= Some(1.1), "{cores}");
     assert!(mean > Some(0.3) || max < Some(0.5), "{cores}");
+    // Each has its last moments for itself, and that is said.
+    let gaps = entry["gaps"].to_string();
+    assert!(gaps.contains("ended children used"), "{gaps}");
 }
 
 #[test]

@@ -18,6 +18,9 @@ use crate::target::small_file::read_text;
 /// Reading `schedstat` costs some 10 µs a thread: beyond this many a reading would itself be a load.
 const MAX_THREADS: usize = 2000;
 
+/// Less missed CPU time than this is mostly the rounding of ticks.
+const MISSED_NS: u64 = 100_000_000;
+
 /// What is read once a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Slow {
@@ -31,9 +34,11 @@ pub(super) struct Slow {
 #[derive(Debug)]
 struct Process {
     clock: ClockId,
-    /// CPU time it had used when it joined, and by the last reading; nanoseconds.
-    joined_ns: u64,
+    /// CPU time by the last reading, and what of it is from before the gauges were opened; nanoseconds.
     last_ns: u64,
+    joined_ns: u64,
+    /// CPU time of its ended children by then.
+    reaped_ns: u64,
 }
 
 /// A process that was noticed only some time after it began.
@@ -49,8 +54,10 @@ pub(super) struct Processes {
     live: BTreeMap<u32, Process>,
     /// When the gauges were opened, since boot: a process that began later counts from zero.
     opened_ns: u64,
-    /// What ended processes used, nanoseconds.
+    /// What ended processes used, nanoseconds; and what their parents have been told of them as far as it was seen, from
+    /// before they joined included.
     ended_ns: u64,
+    ended_told_ns: u64,
     /// Run delay by TID, and the sum of ended threads.
     delay_ns: BTreeMap<u32, u64>,
     ended_delay_ns: u64,
@@ -126,6 +133,13 @@ impl Processes {
             "memory is the private pages of all processes and the largest shared part once"
                 .to_owned(),
         ];
+        let missed_ns = self.missed_ns();
+        if missed_ns > MISSED_NS {
+            gaps.push(format!(
+                "ended children used {:.1} s of CPU time more than was read: the use told here is too low by that",
+                missed_ns as f64 / 1e9
+            ));
+        }
         if self.too_many_threads {
             gaps.push(format!(
                 "run delay is not read for more than {MAX_THREADS} threads"
@@ -137,7 +151,18 @@ impl Processes {
     fn end(&mut self, pid: u32) {
         if let Some(process) = self.live.remove(&pid) {
             self.ended_ns += process.used_ns();
+            self.ended_told_ns += process.last_ns + process.reaped_ns;
         }
+    }
+
+    /// What parents were told of their ended children, and no reading holds. Those that have no parent here any more are
+    /// not in it.
+    fn missed_ns(&self) -> u64 {
+        let told = self.live.iter().filter_map(|(pid, process)| {
+            let now_ns = parse_reaped_ticks(&read_stat(*pid)?)?.saturating_mul(tick_ns());
+            now_ns.checked_sub(process.reaped_ns)
+        });
+        told.sum::<u64>().saturating_sub(self.ended_told_ns)
     }
 
     fn run_delay_ns(&mut self, tids: &[(u32, u32)]) -> Option<u64> {
@@ -190,16 +215,22 @@ impl Process {
     fn open(pid: u32, opened_ns: u64) -> Option<(Process, Option<u64>)> {
         let clock = clock_getcpuclockid(Pid::from_raw(i32::try_from(pid).ok()?)).ok()?;
         let now_ns = cpu_clock_ns(clock)?;
-        let stat = read_text(&PathBuf::from(format!("/proc/{pid}/stat"))).ok()?;
+        let stat = read_stat(pid)?;
         // Rounded down to a tick: it looks older than it is by a tick at most, never younger.
         let began_ns = parse_start_ticks(&stat)?.saturating_mul(tick_ns());
         let age_ns = since_boot_ns()
             .filter(|_| began_ns > opened_ns)
             .map(|now_ns| now_ns.saturating_sub(began_ns));
+        let reaped_ns = parse_reaped_ticks(&stat)?.saturating_mul(tick_ns());
+        let (joined_ns, reaped_ns) = match age_ns {
+            Some(_) => (0, 0),
+            None => (now_ns, reaped_ns),
+        };
         let process = Process {
             clock,
-            joined_ns: if age_ns.is_some() { 0 } else { now_ns },
+            joined_ns,
             last_ns: now_ns,
+            reaped_ns,
         };
         Some((process, age_ns))
     }
@@ -229,15 +260,25 @@ fn threads_of(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Start time in ticks since boot, field 22; the command name before it may hold blanks and brackets.
+fn read_stat(pid: u32) -> Option<String> {
+    read_text(&PathBuf::from(format!("/proc/{pid}/stat"))).ok()
+}
+
+/// Start time in ticks since boot.
 fn parse_start_ticks(stat: &str) -> Option<u64> {
-    const FIELDS_FROM_NAME: usize = 22 - 3;
+    stat_field(stat, 22)
+}
+
+/// User and system time of children that were waited for, theirs included, in ticks. Never below 0.
+fn parse_reaped_ticks(stat: &str) -> Option<u64> {
+    stat_field(stat, 16)?.checked_add(stat_field(stat, 17)?)
+}
+
+/// A field by its number in proc(5), from 3 on; the command name before it may hold blanks and brackets.
+fn stat_field(stat: &str, number: usize) -> Option<u64> {
     let (_, after_name) = stat.rsplit_once(')')?;
-    after_name
-        .split_whitespace()
-        .nth(FIELDS_FROM_NAME)?
-        .parse()
-        .ok()
+    let field = after_name.split_whitespace().nth(number - 3)?;
+    field.parse().ok()
 }
 
 /// Length of the ticks in which start times are told.
@@ -269,6 +310,8 @@ mod tests {
         let stat = "9708 (a) R 1 (b) S 9669 9669 7898 0 -1 4194304 138 0 0 0 0 0 0 0 20 0 1 0 80907 3133440";
         assert_eq!(parse_start_ticks(stat), Some(80907));
         assert_eq!(parse_start_ticks("9708 (a"), None);
+        let parent = "1 (sh) S 1 1 1 0 -1 0 1 0 0 0 7 8 30 12 20 0 1 0 80907 3133440";
+        assert_eq!(parse_reaped_ticks(parent), Some(42));
     }
 
     #[test]
