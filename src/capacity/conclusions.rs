@@ -19,7 +19,10 @@ pub(super) fn section(capacity: &Capacity) -> String {
     }
     if let Some(headroom) = &capacity.headroom {
         out += &format!("\nHeadroom: {}.", headroom.arithmetic);
-        out += " The factor assumes that CPU use grows in proportion to load.\n";
+        if headroom.load_factor.is_some_and(|factor| factor > 0.0) {
+            out += " The factor assumes that CPU use grows in proportion to load.";
+        }
+        out.push('\n');
     }
     if let Some(quota) = &capacity.quota {
         out += &format!("\n{}\n", quota.sentence);
@@ -38,7 +41,7 @@ pub(super) fn section(capacity: &Capacity) -> String {
         );
     }
     if !capacity.path_cores.is_empty() {
-        out += "\nWhere the cores go:\n\n";
+        out += &format!("\n{}\n\n", cores_heading(capacity));
         for path in capacity.path_cores.iter().take(MAX_PATHS) {
             out += &format!("- {}\n", path_words(path));
         }
@@ -90,8 +93,13 @@ fn replicas(capacity: &Capacity) -> Option<String> {
         (low, _) => format!("; by the interval of p95 {low} to {high}"),
     };
     let caution = throttling_and_replicas(capacity, replicas.now);
+    let is_bursty = |quota: &super::QuotaAdvice| quota.verdict == QuotaVerdict::Bursty;
+    let heading = match capacity.quota.as_ref().is_some_and(is_bursty) {
+        true => "Replicas needed by utilization alone",
+        false => "Replicas needed",
+    };
     Some(format!(
-        "Replicas needed: {}, from {}{span}. Load is taken to spread evenly.{caution}",
+        "{heading}: {}, from {}{span}. Load is taken to spread evenly.{caution}",
         replicas.needed, replicas.arithmetic
     ))
 }
@@ -102,7 +110,7 @@ fn throttling_and_replicas(capacity: &Capacity, now: u32) -> String {
         return String::new();
     };
     match (quota.verdict, &quota.demand_cores, capacity.ceiling_cores) {
-        (QuotaVerdict::Bursty, _, _) => " Throttling does not end by that, see above.".to_owned(),
+        (QuotaVerdict::Bursty, _, _) => " They do not end the throttling, see above.".to_owned(),
         (QuotaVerdict::TooSmall, Some(demand), Some(limit)) => {
             let target = capacity.target_utilization;
             let needed = replicas_needed(now, demand.p95 / limit, target);
@@ -113,6 +121,15 @@ fn throttling_and_replicas(capacity: &Capacity, now: u32) -> String {
         }
         _ => String::new(),
     }
+}
+
+/// What the cores in the list are of.
+fn cores_heading(capacity: &Capacity) -> String {
+    let used = capacity.path_cores.first().map_or(0.0, |p| p.used_cores);
+    let of = capacity.ceiling_cores.map_or(String::new(), |cores| {
+        format!(" of {cores:.2} ({})", capacity.ceiling_kind.words())
+    });
+    format!("Where the cores go, {used:.2}{of} used on average:")
 }
 
 /// The beginning of a long name.

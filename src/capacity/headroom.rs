@@ -53,19 +53,32 @@ pub(super) fn of(capacity: &Capacity) -> Option<Headroom> {
     let mut arithmetic = format!(
         "{ceiling:.2} cores ({words}) × {target:.2} target − {used:.3} cores at p95 = {cores:.3} cores",
     );
-    let sign = if cores < 0.0 { '−' } else { '+' };
-    if let Some(factor) = load_factor {
-        arithmetic += &format!(
-            "; ({p95:.3} {sign} {:.3}) ÷ {p95:.3} = {factor:.2} times this load",
-            cores.abs()
-        );
-    }
+    arithmetic += &factor_words(p95, cores, load_factor);
     Some(Headroom {
         target_utilization: target,
         cores,
         load_factor,
         arithmetic,
     })
+}
+
+/// Of a load that must shrink to fit, and of one that does not fit even then: others take more than the target.
+fn factor_words(p95: f64, cores: f64, load_factor: Option<f64>) -> String {
+    let Some(factor) = load_factor else {
+        return String::new();
+    };
+    if p95 + cores < 0.0 {
+        return "; not even this load fits below the target, nor any part of it: the others exceed it alone"
+            .to_owned();
+    }
+    let (sign, verdict) = match cores < 0.0 {
+        true => ('−', ": not even this load fits below the target"),
+        false => ('+', ""),
+    };
+    format!(
+        "; ({p95:.3} {sign} {:.3}) ÷ {p95:.3} = {factor:.2} times this load{verdict}",
+        cores.abs()
+    )
 }
 
 /// All resources whose use and bound are known, exhausted ones first, then the fullest.
@@ -134,10 +147,13 @@ fn memory(capacity: &Capacity) -> Option<RunsOut> {
         (None, None) => return None,
     };
     let share = used as f64 / bound.max(1) as f64;
-    let kills = memory.oom_kills.unwrap_or(0);
+    // Those from before the recording say nothing of the load that was recorded.
+    let kills = memory.events.oom_kills.unwrap_or(0);
     let mut sentence = format!("{words}: {:.0} % used at most", share * 100.0);
-    if kills > 0 {
-        sentence += &format!(", {kills} processes were killed for it");
+    match kills {
+        0 => {}
+        1 => sentence += ", 1 process was killed for it meanwhile",
+        _ => sentence += &format!(", {kills} processes were killed for it meanwhile"),
     }
     Some(RunsOut {
         resource,

@@ -197,6 +197,7 @@ fn hot_paths(capacity: &Capacity) -> Vec<Value> {
             "low": finite(path.low),
             "high": finite(path.high),
             "of_cores": finite(Some(path.of_cores)),
+            "used_cores": finite(Some(path.used_cores)),
         })
     };
     paths.map(entry).collect()

@@ -8,6 +8,11 @@ use super::{Capacity, conclusions};
 /// Longer names are cut; a table must stay readable.
 pub(super) const MAX_NAME_CHARS: usize = 200;
 
+/// The gap by which the gauges say that parents of the cgroup, and limits set there, are out of sight. It is their text,
+/// `target::gauges::HIDDEN_PARENTS`, and a test holds both together.
+pub(super) const HIDDEN_PARENTS: &str =
+    "limits set above the container's own cgroup cannot be seen from here";
+
 /// The section of one service, from its `##` heading on.
 pub fn markdown_section(capacity: &Capacity) -> String {
     let mut out = format!("## {}\n\n", escape(&capacity.service));
@@ -189,13 +194,21 @@ fn ceiling_words(capacity: &Capacity) -> String {
             let used = capacity.p95_share().map_or(String::new(), |s| {
                 format!(", {:.0} % used at p95", s * 100.0)
             });
+            let caveat = match hides_parents(capacity) {
+                true => "; a tighter limit above its container cannot be seen from here",
+                false => "",
+            };
             format!(
-                "{} cores ({}){used}",
+                "{} cores ({}{caveat}){used}",
                 number(cores),
                 capacity.ceiling_kind.words()
             )
         }
     }
+}
+
+fn hides_parents(capacity: &Capacity) -> bool {
+    capacity.gaps.iter().any(|gap| gap == HIDDEN_PARENTS)
 }
 
 fn throttling_words(capacity: &Capacity) -> String {
@@ -208,6 +221,9 @@ fn throttling_words(capacity: &Capacity) -> String {
             t.throttled_ns as f64 / 1e9
         ),
         (None, super::CeilingKind::Quota) => unknown(),
+        (None, _) if hides_parents(capacity) => {
+            "not known, no quota is visible from here".to_owned()
+        }
         (None, _) => "none possible, no quota is set".to_owned(),
     }
 }
@@ -220,7 +236,13 @@ fn memory_words(capacity: &Capacity) -> String {
     let mut words = format!("{} at most", mib(max));
     words += &match (memory.limit_bytes, memory.node_bytes) {
         (Some(limit), _) => format!(" of a limit of {}", mib(limit)),
-        (None, Some(node)) => format!(", no limit, the node has {}", mib(node)),
+        (None, Some(node)) => {
+            let visible = match hides_parents(capacity) {
+                true => " visible from here",
+                false => "",
+            };
+            format!(", no limit{visible}, the node has {}", mib(node))
+        }
         (None, None) => String::new(),
     };
     if let Some(left) = memory.headroom_bytes {
@@ -233,7 +255,14 @@ fn memory_words(capacity: &Capacity) -> String {
         words += &format!("; {} swapped out", mib(swap));
     }
     if let Some(kills) = memory.oom_kills.filter(|kills| *kills > 0) {
-        words += &format!("; {kills} processes killed for lack of memory so far");
+        let meanwhile = match memory.events.oom_kills {
+            Some(0) => ", none of them meanwhile".to_owned(),
+            Some(n) => format!(", {n} of them meanwhile"),
+            None => String::new(),
+        };
+        words += &format!(
+            "; {kills} processes killed for lack of memory over the cgroup's life{meanwhile}"
+        );
     }
     words
 }

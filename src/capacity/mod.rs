@@ -39,7 +39,7 @@ pub const NODE_INTERVAL_NS: u64 = 1_000_000_000;
 /// Fewer intervals say nothing about a 95th percentile; a 10 s recording has 19 with a quota and 100 without.
 pub const MIN_INTERVALS: usize = 15;
 
-/// A shorter recording may lie between two bursts of load.
+/// A recording shorter by more than an interval may lie between two bursts of load.
 pub const MIN_WINDOW_NS: u64 = 5_000_000_000;
 
 /// A 99th percentile of fewer intervals would be the largest one.
@@ -251,17 +251,26 @@ fn ceiling(facts: &CapacityFacts) -> (Option<f64>, CeilingKind) {
     }
 }
 
+/// How long a recording must be for enough intervals of these, and one more for the rest at the end; whole seconds.
+fn seconds_needed(capacity: &Capacity) -> u64 {
+    let enough_ns = (MIN_INTERVALS as u64 + 1).saturating_mul(capacity.interval_ns);
+    enough_ns.max(MIN_WINDOW_NS).div_ceil(1_000_000_000)
+}
+
 fn doubts(capacity: &Capacity) -> Vec<String> {
     let mut doubts = Vec::new();
+    let needed = seconds_needed(capacity);
     if capacity.intervals < MIN_INTERVALS {
         doubts.push(format!(
-            "{} intervals were measured, at least {MIN_INTERVALS} are needed: record longer",
-            capacity.intervals
+            "{} intervals of {:.0} ms were measured, at least {MIN_INTERVALS} are needed: record at least {needed} s",
+            capacity.intervals,
+            capacity.interval_ns as f64 / 1e6
         ));
     }
-    if capacity.window_ns < MIN_WINDOW_NS {
+    // The first and the last reading lie within the recording, not at its ends.
+    if capacity.window_ns.saturating_add(capacity.interval_ns) < MIN_WINDOW_NS {
         doubts.push(format!(
-            "{:.1} s were measured, at least {} s are needed: record longer",
+            "{:.1} s were measured, at least {} s are needed: record at least {needed} s",
             capacity.window_ns as f64 / 1e9,
             MIN_WINDOW_NS / 1_000_000_000
         ));

@@ -75,8 +75,10 @@ pub struct PathCores {
     pub cores: f64,
     pub low: Option<f64>,
     pub high: Option<f64>,
-    /// "`json::parse` is 1.40 of 4.00 cores", the name not yet escaped in it.
+    /// What the service may use, else what it used: "`json::parse` is 1.40 of 4.00 cores".
     pub of_cores: f64,
+    /// What it used on average: what the share is of.
+    pub used_cores: f64,
 }
 
 /// `replicas · utilization ÷ target`, rounded up. Load spread over more instances is less for each in proportion.
@@ -155,6 +157,7 @@ pub(super) fn path_cores(capacity: &Capacity, planning: &Planning) -> Vec<PathCo
     let Some(mean) = capacity.cpu_cores.as_ref().map(|cores| cores.mean) else {
         return Vec::new();
     };
+    let of_cores = capacity.ceiling_cores.unwrap_or(mean);
     let paths = planning.hot_paths.iter();
     paths
         .map(|path| PathCores {
@@ -162,7 +165,8 @@ pub(super) fn path_cores(capacity: &Capacity, planning: &Planning) -> Vec<PathCo
             cores: path.share * mean,
             low: path.low.map(|low| low * mean),
             high: path.high.map(|high| high * mean),
-            of_cores: mean,
+            of_cores,
+            used_cores: mean,
         })
         .collect()
 }

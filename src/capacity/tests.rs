@@ -128,6 +128,22 @@ fn half_a_core_is_half_a_core_at_every_percentile() {
 }
 
 #[test]
+fn a_node_that_others_fill_has_no_room_for_any_load() {
+    let mut facts = steady(100, 0.5);
+    for point in &mut facts.points {
+        // 3.0 of 4 CPUs by others, 3.5 in all: 2.6 − 3.5 is less than the service's 0.5 below zero.
+        point.node_busy_ns += 2 * point.at_ns;
+    }
+    let headroom = Capacity::of("svc", &facts).headroom.expect("headroom");
+    assert_eq!(headroom.load_factor, Some(0.0));
+    let arithmetic = &headroom.arithmetic;
+    assert!(
+        arithmetic.ends_with("= -0.900 cores; not even this load fits below the target, nor any part of it: the others exceed it alone"),
+        "{arithmetic}"
+    );
+}
+
+#[test]
 fn percentiles_are_over_time_not_over_readings() {
     let mut facts = steady(0, 0.0);
     // 9 s at 1 core in one interval, then ten short ones at 0: p50 is 1.
@@ -161,6 +177,13 @@ fn a_quota_that_stops_the_service_is_exhausted_whatever_else_is_fuller() {
     assert_eq!(capacity.runs_out[0].resource, "cpu_quota");
     assert!(capacity.runs_out[0].exhausted && capacity.is_conclusive());
 
+    let arithmetic = &capacity.headroom.as_ref().expect("headroom").arithmetic;
+    assert_eq!(
+        arithmetic,
+        "0.20 cores (CPU quota) × 0.65 target − 0.200 cores at p95 = -0.070 cores; (0.200 − 0.070) ÷ 0.200 = 0.65 times \
+         this load: not even this load fits below the target"
+    );
+
     let idle = Capacity::of("svc", &with_quota(steady(100, 0.05), 0.2, 0));
     assert!(!idle.runs_out[0].exhausted, "{:?}", idle.runs_out);
 }
@@ -172,8 +195,45 @@ fn memory_limit_and_kills_are_seen() {
     let capacity = Capacity::of("svc", &facts);
     assert_eq!(capacity.runs_out[0].resource, "memory_limit");
     assert_eq!(capacity.memory.headroom_bytes, Some(10 << 20));
+    // Killed before the recording: mentioned, and no more.
     facts.oom_kills = Some(2);
-    assert!(Capacity::of("svc", &facts).runs_out[0].exhausted);
+    facts.memory_events_before.oom_kills = Some(2);
+    facts.memory_events.oom_kills = Some(2);
+    let before = Capacity::of("svc", &facts);
+    assert!(!before.runs_out[0].exhausted, "{:?}", before.runs_out);
+    let section = markdown_section(&before);
+    assert!(
+        section.contains(
+            "2 processes killed for lack of memory over the cgroup's life, none of them meanwhile"
+        ),
+        "{section}"
+    );
+    facts.memory_events.oom_kills = Some(3);
+    facts.oom_kills = Some(3);
+    let within = Capacity::of("svc", &facts);
+    assert!(within.runs_out[0].exhausted);
+    let sentence = &within.runs_out[0].sentence;
+    assert!(
+        sentence.ends_with("1 process was killed for it meanwhile"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn a_quota_that_may_be_above_what_can_be_seen_is_not_denied() {
+    let mut facts = steady(100, 0.5);
+    let words = |facts: &CapacityFacts| markdown_section(&Capacity::of("svc", facts));
+    assert!(words(&facts).contains("none possible, no quota is set"));
+    facts.gaps = vec![markdown::HIDDEN_PARENTS.to_owned()];
+    let section = words(&facts);
+    for said in [
+        "no quota is visible from here",
+        "4.000 cores (CPUs of the node; a tighter limit above its container cannot be seen from here), 12 % used",
+        "no limit visible from here, the node has",
+    ] {
+        assert!(section.contains(said), "`{said}` is not in\n{section}");
+    }
+    assert!(!section.contains("none possible"), "{section}");
 }
 
 #[test]
@@ -197,6 +257,11 @@ fn the_tightest_ceiling_counts() {
 fn too_little_or_unsteady_data_is_inconclusive() {
     let short = Capacity::of("svc", &steady(10, 0.5));
     assert_eq!(short.inconclusive.len(), 2, "{:?}", short.inconclusive);
+    assert!(
+        short.inconclusive[0].ends_with("record at least 5 s"),
+        "{:?}",
+        short.inconclusive
+    );
     let none = Capacity::of("svc", &CapacityFacts::default());
     assert!(!none.is_conclusive() && none.cpu_cores.is_none() && none.headroom.is_none());
 
@@ -211,6 +276,28 @@ fn too_little_or_unsteady_data_is_inconclusive() {
         ramp.inconclusive
     );
     assert!(ramp.steadiness.is_some_and(|s| s.drift > 0.9));
+}
+
+#[test]
+fn five_seconds_are_enough_though_readings_do_not_fill_them_and_a_quota_needs_eight() {
+    let mut facts = steady(50, 0.5);
+    for point in &mut facts.points {
+        point.at_ns -= point.at_ns / 500;
+    }
+    let capacity = Capacity::of("svc", &facts);
+    assert!(capacity.window_ns < MIN_WINDOW_NS);
+    assert_eq!(capacity.inconclusive, [] as [&str; 0]);
+    let short = Capacity::of("svc", &steady(48, 0.5));
+    assert_eq!(
+        short.inconclusive,
+        ["4.8 s were measured, at least 5 s are needed: record at least 5 s"]
+    );
+    let quota = |tenths| Capacity::of("svc", &with_quota(steady(tenths, 0.2), 1.0, 0)).inconclusive;
+    assert_eq!(
+        quota(50),
+        ["10 intervals of 500 ms were measured, at least 15 are needed: record at least 8 s"]
+    );
+    assert_eq!(quota(80), [] as [&str; 0]);
 }
 
 #[test]
@@ -301,7 +388,8 @@ fn six_replicas_at_82_percent_need_eight_and_a_request_has_its_price() {
     assert!(close(path.cores, 0.287) && path.high.is_some_and(|high| close(high, 0.328)));
     let section = markdown_section(&capacity);
     for words in [
-        "`json::parse` is 0.29 of 0.82 cores (0.25 to 0.33)",
+        "`json::parse` is 0.29 of 1.00 cores (0.25 to 0.33)",
+        "Where the cores go, 0.82 of 1.00 (CPU quota) used on average:",
         "Replicas needed: 8, from 6 replicas",
         "= 8.200 ms of CPU time per request",
         "a request of 500 m; guarantees 1.000 cores on a full node, 82 % used at p95",
@@ -334,6 +422,12 @@ fn throttling_is_told_from_utilization() {
         bursty
             .sentence
             .contains("the 30 ms of CPU time of a 100-ms period")
+    );
+    let facts = with_quota(steady(100, 0.1), 0.3, 5);
+    let section = markdown_section(&Capacity::planned("svc", &facts, &planning()));
+    assert!(
+        section.contains("Replicas needed by utilization alone: "),
+        "{section}"
     );
     let idle = advice(&with_quota(steady(100, 0.1), 0.3, 0));
     assert_eq!(idle.verdict, QuotaVerdict::NotThrottled);

@@ -24,8 +24,11 @@ use crate::target::process;
 /// Between readings.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// Between looks at which processes there are.
-const LOOK_EVERY_NS: u64 = 1_000_000_000;
+/// Between looks at which processes there are: as often as readings where a look costs little, and at least this often.
+const LOOK_AT_LEAST_NS: u64 = 1_000_000_000;
+
+/// A look takes at most one part in this many of the time. It reads a file per process of the node.
+const LOOK_SHARE: u64 = 50;
 
 /// Who is measured.
 #[derive(Debug)]
@@ -36,7 +39,7 @@ enum Measured {
 }
 
 pub(super) fn run(args: &CapacityArgs, log: &Log) -> Result<Exit, Failure> {
-    let planning = planning::of(&args.planning)?;
+    let mut planning = planning::of(&args.planning)?;
     let measured = Measured::of(args)?;
     let service = match &args.service {
         Some(name) if name.trim().is_empty() => {
@@ -52,6 +55,7 @@ pub(super) fn run(args: &CapacityArgs, log: &Log) -> Result<Exit, Failure> {
     log.info(format!("measuring {service} for {} s", args.duration));
     let began = unix_ns();
     let facts = measured.read(Duration::from_secs_f64(args.duration), &stop, log);
+    let bad_load = planning::take_load(&mut planning, args.planning.load_test.as_deref());
     let capacity = Capacity::planned(&service, &facts, &planning);
     let entry = capacity::json_entry(&capacity);
     let output = CapacityOutput {
@@ -74,10 +78,11 @@ pub(super) fn run(args: &CapacityArgs, log: &Log) -> Result<Exit, Failure> {
     if args.json {
         print(&format!("{:#}\n", capacity::document(vec![entry])))?;
     }
-    Ok(match capacity.is_conclusive() {
-        true => Exit::Success,
-        false => Exit::Inconclusive,
-    })
+    match (bad_load, capacity.is_conclusive()) {
+        (Some(failure), _) => Err(failure),
+        (None, true) => Ok(Exit::Success),
+        (None, false) => Ok(Exit::Inconclusive),
+    }
 }
 
 impl Measured {
@@ -147,7 +152,7 @@ impl Measured {
         };
         gauges.add_pids(&self.pids());
         let begin_ns = monotonic_ns();
-        let (mut due_ns, mut look_ns) = (begin_ns, begin_ns + LOOK_EVERY_NS);
+        let (mut due_ns, mut look_ns) = (begin_ns, begin_ns);
         loop {
             gauges.read();
             let now_ns = monotonic_ns();
@@ -156,15 +161,17 @@ impl Measured {
                 return gauges.finish();
             }
             if now_ns >= look_ns {
-                look_ns = now_ns + LOOK_EVERY_NS;
                 if self.has_ended() {
                     log.info("the target has ended");
                     return gauges.finish();
                 }
                 gauges.add_pids(&self.pids());
+                let cost_ns = monotonic_ns() - now_ns;
+                look_ns = now_ns + (cost_ns * LOOK_SHARE).min(LOOK_AT_LEAST_NS);
                 let seconds = (now_ns - begin_ns) as f64 / 1e9;
                 log.progress(&format!("{seconds:.0} of {:.0} s", length.as_secs_f64()));
             }
+            let now_ns = monotonic_ns();
             // A reading that came late does not make the next ones follow at once.
             due_ns = (due_ns + EVERY.as_nanos() as u64).max(now_ns);
             std::thread::sleep(Duration::from_nanos(due_ns - now_ns));

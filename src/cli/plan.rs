@@ -183,6 +183,8 @@ pub(super) struct RecordPlan {
     pub precision: Option<f64>,
     pub symbols: SymbolOptions,
     pub outputs: Outputs,
+    /// Where a load test that runs meanwhile leaves its result.
+    pub load_test: Option<PathBuf>,
     pub warnings: Vec<String>,
 }
 
@@ -233,6 +235,7 @@ impl RecordPlan {
             precision: args.precision,
             symbols,
             outputs,
+            load_test: args.planning.load_test,
             warnings,
         })
     }
@@ -314,6 +317,13 @@ pub(super) fn existing_process(pid: u32) -> Result<(), Failure> {
             anyhow::Error::new(error).context(format!("failed to look at PID {pid}")),
         ),
     })?;
+    if let Some(leader) = leader_of(pid).filter(|leader| *leader != pid) {
+        return Err(
+            no_target(format!("TID {pid} is a thread of PID {leader}")).hint(format!(
+                "`--pid {leader}` takes the whole process, with all its threads"
+            )),
+        );
+    }
     if stat.has_ended() {
         return Err(no_target(format!(
             "PID {pid} (`{}`) is a zombie: it has ended, and its parent {} has not noticed",
@@ -327,6 +337,13 @@ pub(super) fn existing_process(pid: u32) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+/// `/proc` shows a thread under its own number, too, though it does not list it.
+fn leader_of(tid: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    line.trim().parse().ok()
 }
 
 /// The command name of the target.
@@ -351,6 +368,26 @@ fn default_service(target: &Target) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_is_no_process_and_its_process_is_named() {
+        let own = std::process::id();
+        assert_eq!(leader_of(own), Some(own));
+        let refused = std::thread::spawn(|| {
+            let tid = nix::unistd::gettid().as_raw() as u32;
+            (tid, existing_process(tid))
+        });
+        let (tid, refused) = refused.join().expect("ran");
+        let refused = refused.expect_err("a thread is no process");
+        assert_eq!(refused.exit, Exit::NoTarget);
+        let expected = format!("TID {tid} is a thread of PID {own}");
+        assert_eq!(refused.error.to_string(), expected);
+        assert!(
+            refused
+                .hint
+                .is_some_and(|hint| hint.contains(&format!("--pid {own}")))
+        );
+    }
 
     #[test]
     fn the_extension_chooses_the_format() {

@@ -1,42 +1,85 @@
 //! What is to be planned: the target utilization, the replicas, and a load test read from its file.
 
+use std::path::Path;
+
 use super::args::PlanningArgs;
 use super::stop::{Exit, Failure};
-use crate::analysis::{self, HotPaths};
+use crate::analysis::HotPaths;
 use crate::capacity::{HotPath, Load, Planning};
 use crate::load_test;
 
 /// Functions whose cores are told.
 const MAX_PATHS: usize = 10;
-/// Share of the CPU time from which a function can be scaffolding.
-const NEARLY_EVERYTHING: f64 = 0.9;
+/// Share of the CPU time from which a function can be scaffolding. A handler in which a service spends nine tenths of
+/// its time is what its user asks about.
+const NEARLY_EVERYTHING: f64 = 0.97;
+/// A smaller share of the cores is no reason to plan anything.
+const MIN_SHARE: f64 = 0.01;
 
+/// All but the load, whose test runs while perfprof measures: its result is read by [`take_load`], when that is over.
 pub(super) fn of(args: &PlanningArgs) -> Result<Planning, Failure> {
-    let load = args.load_test.as_ref().map(|path| {
-        let test = load_test::read(path).map_err(|error| {
-            Failure::new(Exit::BadInput, error).hint(
-                "results of k6 (JSON), Locust (`_stats.csv`), hey, oha (JSON) and wrk are read, and \
-                 `{\"throughput_per_second\": 120.5}`",
-            )
-        })?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        Ok(Load {
-            requests_per_second: test.throughput_per_second,
-            source: format!("{name} ({})", test.tool),
-        })
-    });
+    if let Some(path) = &args.load_test {
+        check_folder(path)?;
+    }
     Ok(Planning {
         target_utilization: args.target_utilization,
         replicas: args.replicas,
-        load: load.transpose()?,
+        load: None,
         hot_paths: Vec::new(),
     })
 }
 
+/// A result that can never come is found before the recording.
+fn check_folder(path: &Path) -> Result<(), Failure> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let why = match (folder.is_dir(), path.is_dir()) {
+        (true, false) => return Ok(()),
+        (true, true) => "it is a directory".to_owned(),
+        (false, _) => format!("there is no directory `{}`", folder.display()),
+    };
+    Err(Failure::message(
+        Exit::BadInput,
+        format!("no load-test result can be in `{}`: {why}", path.display()),
+    ))
+}
+
+/// Reads the load test's result, if one was promised. What was recorded must not be lost for a bad one: the failure is
+/// for after everything else was written.
+pub(super) fn take_load(planning: &mut Planning, path: Option<&Path>) -> Option<Failure> {
+    let path = path?;
+    match load_test::read(path) {
+        Ok(test) => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            planning.load = Some(Load {
+                requests_per_second: test.throughput_per_second,
+                source: format!("{name} ({})", test.tool),
+            });
+            None
+        }
+        Err(error) => Some(Failure::new(Exit::BadInput, error).hint(
+            "everything was written, but without the cost of a request; the load test must have ended when the \
+             measurement ends. Results of k6 (JSON), Locust (`_stats.csv`), hey, oha (JSON) and wrk are read, and \
+             `{\"throughput_per_second\": 120.5}`",
+        )),
+    }
+}
+
 /// The hottest functions by total time that are more than scaffolding; with nothing else, that.
 pub(super) fn hot_paths(hot: &HotPaths) -> Vec<HotPath> {
-    let functions = || hot.by_total.iter().filter(|path| !path.is_group);
-    let telling: Vec<_> = functions().filter(|path| !is_scaffolding(path)).collect();
+    let functions = || {
+        let named = hot.by_total.iter().filter(|path| !path.is_group);
+        named.filter(|path| path.share.value >= MIN_SHARE && !is_entry(path.kernel, &path.name))
+    };
+    let telling: Vec<_> = functions()
+        .filter(|path| {
+            !is_scaffolding(
+                path.share.value,
+                path.self_weight.ticks,
+                path.total_weight.ticks,
+            )
+        })
+        .collect();
     let chosen = match telling.is_empty() {
         true => functions().collect(),
         false => telling,
@@ -53,8 +96,83 @@ pub(super) fn hot_paths(hot: &HotPaths) -> Vec<HotPath> {
         .collect()
 }
 
+/// Where threads and the kernel begin, which tells nothing of the service.
+fn is_entry(kernel: bool, name: &str) -> bool {
+    match kernel {
+        true => {
+            let begins = ["asm_", "entry_", "ret_from_fork", "do_syscall_64"];
+            begins.iter().any(|begin| name.starts_with(begin))
+        }
+        false => {
+            let exact = [
+                "_start",
+                "clone3",
+                "clone",
+                "__clone",
+                "__clone3",
+                "start_thread",
+            ];
+            exact.contains(&name) || name.starts_with("__libc_start_")
+        }
+    }
+}
+
 /// `main`, the start of a thread, an event loop: nearly everything runs below it, and little in it.
-fn is_scaffolding(path: &analysis::HotPath) -> bool {
-    let (own, total) = (path.self_weight.ticks, path.total_weight.ticks);
-    path.share.value >= NEARLY_EVERYTHING && own.saturating_mul(10) < total
+fn is_scaffolding(share: f64, own: u64, total: u64) -> bool {
+    share >= NEARLY_EVERYTHING && own.saturating_mul(10) < total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handler_of_nine_tenths_is_told_and_where_threads_begin_is_not() {
+        assert!(!is_scaffolding(0.906, 50, 906));
+        assert!(is_scaffolding(0.97, 50, 970) && !is_scaffolding(0.97, 500, 970));
+        for name in ["_start", "clone3", "start_thread", "__libc_start_main_impl"] {
+            assert!(is_entry(false, name), "{name}");
+        }
+        for name in [
+            "entry_SYSCALL_64_after_hwframe",
+            "do_syscall_64",
+            "asm_exc_page_fault",
+            "ret_from_fork_asm",
+        ] {
+            assert!(is_entry(true, name), "{name}");
+        }
+        // A service's own function may have such a name.
+        assert!(!is_entry(false, "entry_point") && !is_entry(true, "tcp_sendmsg"));
+        assert!(!is_entry(false, "main"));
+    }
+
+    #[test]
+    fn a_load_test_that_has_not_ended_is_asked_for_its_folder_only() {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let in_folder = |name: &str| PlanningArgs {
+            target_utilization: 0.65,
+            replicas: None,
+            load_test: Some(folder.path().join(name)),
+        };
+        let planning = of(&in_folder("later.json")).expect("its folder is there");
+        assert_eq!(planning.load, None);
+        let refused = of(&in_folder("none/later.json")).expect_err("no such folder");
+        assert_eq!(refused.exit, Exit::BadInput);
+    }
+
+    #[test]
+    fn a_load_is_taken_when_it_is_there_and_refused_without_harm() {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let path = folder.path().join("load.json");
+        let mut planning = Planning::default();
+        let refused = take_load(&mut planning, Some(&path)).expect("nothing is there");
+        assert_eq!((refused.exit, &planning.load), (Exit::BadInput, &None));
+        std::fs::write(&path, r#"{"throughput_per_second": 60}"#).expect("writable");
+        assert!(take_load(&mut planning, Some(&path)).is_none());
+        assert_eq!(
+            planning.load.map(|load| load.requests_per_second),
+            Some(60.0)
+        );
+        assert!(take_load(&mut Planning::default(), None).is_none());
+    }
 }

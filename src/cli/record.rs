@@ -10,6 +10,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::args::RecordArgs;
 use super::arm::arm;
 use super::plan::{RecordPlan, Target};
+use super::planning;
 use super::publish::{open_root, publish};
 use super::status::Log;
 use super::stop::{Exit, Failure};
@@ -117,7 +118,9 @@ pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
         confidence: plan.precision,
         ..Thresholds::default()
     };
-    publish(&root, &profile, &thresholds, &plan.outputs, log)
+    let bad_load = planning::take_load(&mut plan.outputs.planning, plan.load_test.as_deref());
+    let exit = publish(&root, &profile, &thresholds, &plan.outputs, log)?;
+    bad_load.map_or(Ok(exit), Err)
 }
 
 /// More binaries than this are not looked up: the lightest of them stand for next to nothing.

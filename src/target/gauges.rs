@@ -22,10 +22,12 @@ mod pressure;
 mod processes;
 mod scope;
 
+pub use scope::HIDDEN_PARENTS;
+
 use moment::read_at_once;
 use node::{NodeStat, by_cpu_since, memory_used_bytes};
 use pressure::PressureFiles;
-use processes::Processes;
+use processes::{Latecomer, Processes};
 use scope::{Scope, choose_scope, common_cgroup, own_scope, read_limits, refresh_limits};
 
 /// How often the costly figures are read.
@@ -119,10 +121,29 @@ impl Gauges {
     }
 
     /// Adds processes that belong to the service, too; known ones may be among them. One that began after
-    /// [`Gauges::open`] counts from its start, and one that has ended keeps its share of the sum.
+    /// [`Gauges::open`] counts from its start, and one that has ended keeps its share of the sum. What it used before
+    /// it was noticed belongs to the readings since its start, not to the next one alone.
     pub fn add_pids(&mut self, pids: &[u32]) {
-        if !matches!(self.scope, Scope::Node) {
-            self.processes.add(pids);
+        if matches!(self.scope, Scope::Node) {
+            return;
+        }
+        let late = self.processes.add(pids);
+        if matches!(self.scope, Scope::Processes) {
+            let now_ns = monotonic_ns() - self.opened_ns;
+            late.iter().for_each(|late| self.spread(late, now_ns));
+        }
+    }
+
+    /// Adds a latecomer's use to the readings that had missed it, as if it had been even.
+    fn spread(&mut self, late: &Latecomer, now_ns: u64) {
+        let began_ns = now_ns.saturating_sub(late.age_ns);
+        // Kept points are in the order of time, and most of a long recording is from before it began.
+        let from = self.points.partition_point(|point| point.at_ns <= began_ns);
+        let missed = self.points[from..].iter_mut();
+        for point in missed.chain([&mut self.latest]) {
+            let so_far_ns = point.at_ns.saturating_sub(began_ns).min(late.age_ns);
+            let share = so_far_ns as f64 / late.age_ns.max(1) as f64;
+            point.service_cpu_ns += (late.used_ns as f64 * share) as u64;
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use perfprof::capacity::{Capacity, CeilingKind, QuotaVerdict, markdown_section};
 use perfprof::profile::CapacityFacts;
 use perfprof::target::cgroup::Cgroup;
-use perfprof::target::gauges::Gauges;
+use perfprof::target::gauges::{Gauges, HIDDEN_PARENTS};
 use perfprof::target::host::Host;
 
 use crate::sandbox::{Burner, TOUCHED_BYTES};
@@ -262,6 +262,20 @@ fn a_hybrid_machine_gives_use_and_pressure_from_the_v2_directory() {
         "one thread, one CPU"
     );
     assert_eq!(facts.limits.cpu_limit_cores, None);
+}
+
+#[test]
+fn parents_out_of_sight_are_said_beside_the_ceiling() {
+    let mut gauges = Gauges::open(&[std::process::id()]);
+    gauges.read();
+    let mut facts = gauges.finish();
+    facts.limits.cpu_limit_cores = None;
+    facts.gaps = vec![HIDDEN_PARENTS.to_owned()];
+    let section = markdown_section(&Capacity::of("service", &facts));
+    assert!(
+        section.contains("no quota is visible from here"),
+        "{section}"
+    );
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! `perfprof capacity` as a user meets it, and what `record` says of capacity: what they write, print, and end with.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -143,6 +144,32 @@ fn a_process_under_a_quota_is_measured_planned_for_and_drawn() {
 }
 
 #[test]
+fn children_that_come_and_go_show_no_more_cores_than_they_use() {
+    // One after the other, each busy for 0.3 s: never more than one core.
+    let one_by_one = "while :; do timeout --foreground 0.3 sh -c 'while :; do :; done'; done";
+    let mut parent = Command::new("sh")
+        .args(["-c", one_by_one])
+        .process_group(0)
+        .spawn()
+        .expect("a shell");
+    let pid = parent.id().to_string();
+    let run = run(&["--pid", &pid, "-d", "6"]);
+    killpg(Pid::from_raw(parent.id() as i32), Signal::SIGKILL).expect("it runs");
+    parent.wait().expect("it was killed");
+    let entry = &run.document()["services"][0];
+    if entry["scope"] != "processes" {
+        return skip("init-in-root", "these tests are in a cgroup of their own");
+    }
+    let cores = &entry["utilization"]["cores_reading_by_reading"];
+    let (mean, max) = (cores["mean"].as_f64(), cores["max"].as_f64());
+    assert!(max <= Some(1.1), "{cores}");
+    assert!(mean > Some(0.3) || max < Some(0.5), "{cores}");
+    // Each has its last moments for itself, and that is said.
+    let gaps = entry["gaps"].to_string();
+    assert!(gaps.contains("ended children used"), "{gaps}");
+}
+
+#[test]
 fn a_cgroup_is_named_by_its_path_or_its_directory() {
     let burner = match Burner::with_limits(50, 64 << 20) {
         Ok(burner) => burner,
@@ -203,7 +230,7 @@ fn what_cannot_be_measured_ends_with_its_own_exit_code() {
     let bad = tempfile::NamedTempFile::new().expect("a temporary file");
     fs::write(bad.path(), "{\n \"requests\": }").expect("writable");
     let bad = bad.path().to_str().expect("UTF-8");
-    let cases: [(&[&str], i32, &str); 7] = [
+    let cases: [(&[&str], i32, &str); 8] = [
         (&[], exit::USAGE, "nothing to measure"),
         (&["--pid", "1", "--all"], exit::USAGE, "cannot be used with"),
         (&["--all", "-d", "0"], exit::USAGE, "above 0"),
@@ -215,15 +242,82 @@ fn what_cannot_be_measured_ends_with_its_own_exit_code() {
         ),
         (&["--cgroup", "../x"], exit::NO_TARGET, "no cgroup"),
         (
-            &["--all", "--load-test", bad],
+            &["--all", "-d", "1", "--load-test", bad],
             exit::BAD_INPUT,
             "line 2, column 14",
+        ),
+        (
+            &["--all", "--load-test", "/no/such/folder/load.json"],
+            exit::BAD_INPUT,
+            "no directory `/no/such/folder`",
         ),
     ];
     for (args, code, words) in cases {
         let run = run(args);
         assert_eq!(run.code(), Some(code), "{args:?}: {}", run.error());
         assert!(run.error().contains(words), "{args:?}: {}", run.error());
+    }
+}
+
+#[test]
+fn a_load_test_that_ends_meanwhile_is_read_and_a_bad_one_costs_nothing_else() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let load = folder.path().join("load.json");
+    let args = [
+        "--pid",
+        &std::process::id().to_string(),
+        "-d",
+        "2",
+        "--load-test",
+        load.to_str().expect("UTF-8"),
+    ];
+    let child = command(folder.path(), &args)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("perfprof can be run");
+    std::thread::sleep(Duration::from_millis(500));
+    fs::write(&load, r#"{"throughput_per_second": 60}"#).expect("writable");
+    let output = child.wait_with_output().expect("it ends");
+    let run = Run { output, folder };
+    assert_ne!(run.code(), Some(exit::BAD_INPUT), "{}", run.error());
+    let cost = run.document()["services"][0]["advice"]["cost"].clone();
+    assert_eq!(cost["requests_per_second"], 60.0, "{cost}");
+
+    fs::write(&load, "{").expect("writable");
+    let output = command(run.folder.path(), &args)
+        .output()
+        .expect("perfprof can be run");
+    let run = Run { output, ..run };
+    assert_eq!(run.code(), Some(exit::BAD_INPUT), "{}", run.error());
+    let entry = run.document()["services"][0].clone();
+    assert_eq!(
+        entry["advice"]["cost"],
+        Value::Null,
+        "written without the load"
+    );
+}
+
+#[test]
+fn a_recording_without_its_load_test_is_not_lost() {
+    if missing(&[Need::Perf]) {
+        return;
+    }
+    let workload = Workload::start("split_70_30.cpp", &["1"]);
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let artifacts = folder.path().join("artifacts");
+    let output = Command::new(perfprof())
+        .args(["record", "-d", "1", "--pid", &workload.pid().to_string()])
+        .arg("--load-test")
+        .arg(folder.path().join("never.json"))
+        .arg("--artifacts")
+        .arg(&artifacts)
+        .output()
+        .expect("perfprof can be run");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(exit::BAD_INPUT), "{error}");
+    assert!(error.contains("without the cost of a request"), "{error}");
+    for file in ["capacity-analysis.json", "profiling-report.md"] {
+        assert!(artifacts.join(file).is_file(), "{file}: {error}");
     }
 }
 
@@ -240,9 +334,6 @@ fn a_recording_says_how_many_cores_a_function_takes() {
     let text = fs::read_to_string(recorded.artifact("capacity-analysis.json")).expect("written");
     let document: Value = serde_json::from_str(&text).expect("JSON");
     let entry = &document["services"][0];
-    let mean = entry["utilization"]["cores"]["mean"]
-        .as_f64()
-        .expect("a number");
     let paths = entry["advice"]["hot_paths"].as_array().expect("a list");
     let seventy = paths
         .iter()
@@ -253,7 +344,10 @@ fn a_recording_says_how_many_cores_a_function_takes() {
         })
         .unwrap_or_else(|| panic!("no `hot_seventy` in {paths:?}"));
     // 3 s at 199 Hz are 600 ticks: 4·√(0.7·0.3/600) is 0.075 of a share; the clock is asked in between, too.
-    let share = seventy["cores"].as_f64().expect("a number") / mean;
+    let mean = entry["utilization"]["cores"]["mean"].as_f64();
+    assert_eq!(seventy["used_cores"].as_f64(), mean);
+    assert_eq!(seventy["of_cores"], entry["limit"]["cores"]);
+    let share = seventy["cores"].as_f64().expect("a number") / mean.expect("a number");
     assert!((0.6..0.8).contains(&share), "{share}");
     assert!(
         entry["advice"]["replicas"]["needed"].as_u64() >= Some(1),

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::read_dir;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_getcpuclockid};
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use crate::target::host::page_size_bytes;
@@ -17,6 +17,9 @@ use crate::target::small_file::read_text;
 
 /// Reading `schedstat` costs some 10 µs a thread: beyond this many a reading would itself be a load.
 const MAX_THREADS: usize = 2000;
+
+/// Less missed CPU time than this is mostly the rounding of ticks.
+const MISSED_NS: u64 = 100_000_000;
 
 /// What is read once a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,18 +34,30 @@ pub(super) struct Slow {
 #[derive(Debug)]
 struct Process {
     clock: ClockId,
-    /// CPU time it had used when it joined, and by the last reading; nanoseconds.
-    joined_ns: u64,
+    /// CPU time by the last reading, and what of it is from before the gauges were opened; nanoseconds.
     last_ns: u64,
+    joined_ns: u64,
+    /// CPU time of its ended children by then.
+    reaped_ns: u64,
+}
+
+/// A process that was noticed only some time after it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Latecomer {
+    /// CPU time it had used until then, and how long ago it began; nanoseconds.
+    pub(super) used_ns: u64,
+    pub(super) age_ns: u64,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Processes {
     live: BTreeMap<u32, Process>,
-    /// When the gauges were opened, in clock ticks since boot: a process that began later counts from zero.
-    opened_ticks: u64,
-    /// What ended processes used, nanoseconds.
+    /// When the gauges were opened, since boot: a process that began later counts from zero.
+    opened_ns: u64,
+    /// What ended processes used, nanoseconds; and what their parents have been told of them as far as it was seen, from
+    /// before they joined included.
     ended_ns: u64,
+    ended_told_ns: u64,
     /// Run delay by TID, and the sum of ended threads.
     delay_ns: BTreeMap<u32, u64>,
     ended_delay_ns: u64,
@@ -52,22 +67,31 @@ pub(super) struct Processes {
 impl Processes {
     pub(super) fn open(pids: &[u32]) -> Processes {
         let mut processes = Processes {
-            opened_ticks: uptime_ticks().unwrap_or(u64::MAX),
+            opened_ns: since_boot_ns().unwrap_or(u64::MAX),
             ..Processes::default()
         };
         processes.add(pids);
         processes
     }
 
-    /// Takes in processes not known yet. That one has ended shows at its CPU clock, not in its absence here.
-    pub(super) fn add(&mut self, pids: &[u32]) {
+    /// Takes in processes not known yet, and returns those that began since the gauges were opened: their CPU time
+    /// from before this look is in the sum from now on. That one has ended shows at its CPU clock, not in its absence here.
+    pub(super) fn add(&mut self, pids: &[u32]) -> Vec<Latecomer> {
+        let mut late = Vec::new();
         for pid in pids {
-            if !self.live.contains_key(pid)
-                && let Some(process) = Process::open(*pid, self.opened_ticks)
-            {
-                self.live.insert(*pid, process);
+            if self.live.contains_key(pid) {
+                continue;
             }
+            let Some((process, age_ns)) = Process::open(*pid, self.opened_ns) else {
+                continue;
+            };
+            late.extend(age_ns.map(|age_ns| Latecomer {
+                used_ns: process.used_ns(),
+                age_ns,
+            }));
+            self.live.insert(*pid, process);
         }
+        late
     }
 
     /// CPU time of all processes since they joined, nanoseconds.
@@ -103,11 +127,19 @@ impl Processes {
     /// What the figures above leave out, in words.
     pub(super) fn gaps(&self) -> Vec<String> {
         let mut gaps = vec![
-            "processes that begin and end within a second are not in the service's CPU time"
+            "processes that begin and end between two looks, 0.1 to 1 s apart, are not in the service's CPU time, nor what \
+             an ended one used after the last reading"
                 .to_owned(),
             "memory is the private pages of all processes and the largest shared part once"
                 .to_owned(),
         ];
+        let missed_ns = self.missed_ns();
+        if missed_ns > MISSED_NS {
+            gaps.push(format!(
+                "ended children used {:.1} s of CPU time more than was read: the use told here is too low by that",
+                missed_ns as f64 / 1e9
+            ));
+        }
         if self.too_many_threads {
             gaps.push(format!(
                 "run delay is not read for more than {MAX_THREADS} threads"
@@ -119,7 +151,18 @@ impl Processes {
     fn end(&mut self, pid: u32) {
         if let Some(process) = self.live.remove(&pid) {
             self.ended_ns += process.used_ns();
+            self.ended_told_ns += process.last_ns + process.reaped_ns;
         }
+    }
+
+    /// What parents were told of their ended children, and no reading holds. Those that have no parent here any more are
+    /// not in it.
+    fn missed_ns(&self) -> u64 {
+        let told = self.live.iter().filter_map(|(pid, process)| {
+            let now_ns = parse_reaped_ticks(&read_stat(*pid)?)?.saturating_mul(tick_ns());
+            now_ns.checked_sub(process.reaped_ns)
+        });
+        told.sum::<u64>().saturating_sub(self.ended_told_ns)
     }
 
     fn run_delay_ns(&mut self, tids: &[(u32, u32)]) -> Option<u64> {
@@ -168,17 +211,28 @@ impl Processes {
 }
 
 impl Process {
-    /// `None` when it is gone already.
-    fn open(pid: u32, opened_ticks: u64) -> Option<Process> {
+    /// And how long ago it began, when that was after `opened_ns`. `None` when it is gone already.
+    fn open(pid: u32, opened_ns: u64) -> Option<(Process, Option<u64>)> {
         let clock = clock_getcpuclockid(Pid::from_raw(i32::try_from(pid).ok()?)).ok()?;
         let now_ns = cpu_clock_ns(clock)?;
-        let stat = read_text(&PathBuf::from(format!("/proc/{pid}/stat"))).ok()?;
-        let began_meanwhile = parse_start_ticks(&stat)? > opened_ticks;
-        Some(Process {
+        let stat = read_stat(pid)?;
+        // Rounded down to a tick: it looks older than it is by a tick at most, never younger.
+        let began_ns = parse_start_ticks(&stat)?.saturating_mul(tick_ns());
+        let age_ns = since_boot_ns()
+            .filter(|_| began_ns > opened_ns)
+            .map(|now_ns| now_ns.saturating_sub(began_ns));
+        let reaped_ns = parse_reaped_ticks(&stat)?.saturating_mul(tick_ns());
+        let (joined_ns, reaped_ns) = match age_ns {
+            Some(_) => (0, 0),
+            None => (now_ns, reaped_ns),
+        };
+        let process = Process {
             clock,
-            joined_ns: if began_meanwhile { 0 } else { now_ns },
+            joined_ns,
             last_ns: now_ns,
-        })
+            reaped_ns,
+        };
+        Some((process, age_ns))
     }
 
     fn used_ns(&self) -> u64 {
@@ -191,6 +245,12 @@ fn cpu_clock_ns(clock: ClockId) -> Option<u64> {
     u64::try_from(now.as_nanos()).ok()
 }
 
+/// The clock of start times in `/proc`.
+fn since_boot_ns() -> Option<u64> {
+    let now = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?);
+    u64::try_from(now.as_nanos()).ok()
+}
+
 fn threads_of(pid: u32) -> Vec<u32> {
     let Ok(entries) = read_dir(format!("/proc/{pid}/task")) else {
         return Vec::new();
@@ -200,25 +260,34 @@ fn threads_of(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Start time in ticks since boot, field 22; the command name before it may hold blanks and brackets.
-fn parse_start_ticks(stat: &str) -> Option<u64> {
-    const FIELDS_FROM_NAME: usize = 22 - 3;
-    let (_, after_name) = stat.rsplit_once(')')?;
-    after_name
-        .split_whitespace()
-        .nth(FIELDS_FROM_NAME)?
-        .parse()
-        .ok()
+fn read_stat(pid: u32) -> Option<String> {
+    read_text(&PathBuf::from(format!("/proc/{pid}/stat"))).ok()
 }
 
-fn uptime_ticks() -> Option<u64> {
+/// Start time in ticks since boot.
+fn parse_start_ticks(stat: &str) -> Option<u64> {
+    stat_field(stat, 22)
+}
+
+/// User and system time of children that were waited for, theirs included, in ticks. Never below 0.
+fn parse_reaped_ticks(stat: &str) -> Option<u64> {
+    stat_field(stat, 16)?.checked_add(stat_field(stat, 17)?)
+}
+
+/// A field by its number in proc(5), from 3 on; the command name before it may hold blanks and brackets.
+fn stat_field(stat: &str, number: usize) -> Option<u64> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let field = after_name.split_whitespace().nth(number - 3)?;
+    field.parse().ok()
+}
+
+/// Length of the ticks in which start times are told.
+fn tick_ns() -> u64 {
     let hz = match sysconf(SysconfVar::CLK_TCK) {
-        Ok(Some(hz)) if hz > 0 => hz as f64,
-        _ => 100.0,
+        Ok(Some(hz)) if hz > 0 => hz as u64,
+        _ => 100,
     };
-    let uptime = read_text(Path::new("/proc/uptime")).ok()?;
-    let seconds: f64 = uptime.split(' ').next()?.parse().ok()?;
-    Some((seconds * hz) as u64)
+    1_000_000_000 / hz
 }
 
 /// `run-time-ns run-delay-ns timeslices`.
@@ -241,6 +310,8 @@ mod tests {
         let stat = "9708 (a) R 1 (b) S 9669 9669 7898 0 -1 4194304 138 0 0 0 0 0 0 0 20 0 1 0 80907 3133440";
         assert_eq!(parse_start_ticks(stat), Some(80907));
         assert_eq!(parse_start_ticks("9708 (a"), None);
+        let parent = "1 (sh) S 1 1 1 0 -1 0 1 0 0 0 7 8 30 12 20 0 1 0 80907 3133440";
+        assert_eq!(parse_reaped_ticks(parent), Some(42));
     }
 
     #[test]

@@ -185,6 +185,10 @@ fn limits_of_parents(cgroup: &Cgroup, gaps: &mut BTreeSet<String>) {
     );
 }
 
+/// Said where a container's cgroup namespace ends below the root; the capacity analysis knows it by this text.
+pub const HIDDEN_PARENTS: &str =
+    "limits set above the container's own cgroup cannot be seen from here";
+
 pub(super) fn read_limits(
     cgroup: Option<&Cgroup>,
     pids: &[u32],
@@ -204,9 +208,7 @@ pub(super) fn read_limits(
             .as_ref()
             .is_some_and(|place| place.hides_parents())
         {
-            gaps.insert(
-                "limits set above the container's own cgroup cannot be seen from here".into(),
-            );
+            gaps.insert(HIDDEN_PARENTS.into());
         }
     }
     limits

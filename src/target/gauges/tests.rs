@@ -35,6 +35,39 @@ fn a_recording_that_runs_all_night_stays_bounded() {
 }
 
 #[test]
+fn what_a_latecomer_had_used_lies_between_its_start_and_now() {
+    let mut gauges = Gauges::open(&[u32::MAX]);
+    for i in 0..=10 {
+        gauges.keep(CapacityPoint {
+            service_cpu_ns: 0,
+            ..point(i * 100)
+        });
+    }
+    // It began at 0.4 s and was busy all the time; a moment has passed since the last reading at 1 s.
+    let late = Latecomer {
+        used_ns: 650_000_000,
+        age_ns: 650_000_000,
+    };
+    gauges.spread(&late, 1_050_000_000);
+    let used_ms: Vec<u64> = gauges
+        .points
+        .iter()
+        .map(|p| p.service_cpu_ns / 1_000_000)
+        .collect();
+    assert_eq!(used_ms, [0, 0, 0, 0, 0, 100, 200, 300, 400, 500, 600]);
+    assert_eq!(gauges.latest.service_cpu_ns, 600_000_000);
+    // One that has just begun has used nothing that a reading could have missed.
+    gauges.spread(
+        &Latecomer {
+            used_ns: 0,
+            age_ns: 0,
+        },
+        1_050_000_000,
+    );
+    assert_eq!(gauges.latest.service_cpu_ns, 600_000_000);
+}
+
+#[test]
 fn own_cpu_time_agrees_with_the_process_clock() {
     use nix::time::ClockId;
     let clock = || -> u64 {
