@@ -57,7 +57,10 @@ fn a_budget_that_is_too_small_is_reported_and_costs_no_stacks() {
             Killed(started(&copy))
         })
         .collect();
-    let mut record = Record::new().args(["-F", "499", "--unwind", "dwarf", "--unwind-memory", "2"]);
+    // Without waits: in a debug build on a busy machine their stacks would take the CPU time that copies need.
+    let mut record = Record::new()
+        .args(["-F", "499", "--unwind", "dwarf", "--unwind-memory", "2"])
+        .args(["--mode", "on-cpu"]);
     for program in &running {
         record = record.args(["--pid", &program.0.id().to_string()]);
     }
