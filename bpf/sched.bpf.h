@@ -616,6 +616,13 @@ int open_books(struct bpf_iter__task *ctx)
 		throttle_source = THROTTLE_BY_QUEUE;
 	if (!task || (task->flags & PF_KTHREAD) || !task->mm || !is_target(task, ids_of(task).pid) || place_of(task))
 		return 0;
+	if (books_from_before >= MAX_BOOKS / 2) {
+		struct counters *count = cpu_counters();
+
+		if (count)
+			count->without_book++;
+		return 0;
+	}
 	place = MAX_BOOKS - books_from_before++;
 	book = open_book(task, place, STATE_UNKNOWN);
 	if (!book)
