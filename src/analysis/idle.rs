@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::waits::is_library;
-use crate::profile::{Cause, Frame, Profile, StackEnd, StackIx, ThreadIx, WaitSample, Waits, Why};
+use crate::profile::{Cause, Frame, Profile, StackEnd, StackIx, ThreadIx, WaitSample, Waits};
 
 /// Of a thread's work, what may stand elsewhere: its beginning, a signal.
 const ELSEWHERE: f64 = 0.02;
@@ -78,16 +78,18 @@ impl Idle {
                 .clone()
         };
         let mut by_thread: BTreeMap<ThreadIx, Thread> = BTreeMap::new();
-        let not_taken = StackEnd::Truncated(Why::NotTaken);
+        // An incomplete stack does not say below what it stands, and where a thread was preempted says nothing of waits.
+        let says_where =
+            |sample: &WaitSample| sample.end == StackEnd::Root && sample.cause.is_blocked();
         for (ix, sample) in waits.samples.iter().enumerate() {
-            if sample.end == not_taken {
+            if !says_where(sample) {
                 continue;
             }
             let (path, is_lock) = path_of(sample.stack);
             let thread = by_thread.entry(sample.thread).or_default();
             thread.wait(ix, sample, path, is_lock);
         }
-        for sample in &profile.samples {
+        for sample in profile.samples.iter().filter(|s| s.end == StackEnd::Root) {
             if let Some(thread) = by_thread.get_mut(&sample.thread) {
                 let (path, _) = path_of(sample.stack);
                 let weight = sample.cpu_ns.max(sample.count) as f64;
@@ -125,7 +127,7 @@ struct Thread {
 impl Thread {
     fn wait(&mut self, ix: usize, sample: &WaitSample, path: OwnPath, is_lock: bool) {
         let weight = sample.wait_ns as f64;
-        if !sample.cause.is_blocked() || is_lock {
+        if is_lock {
             return self.add(&path.functions, 0.0, weight);
         }
         if !may_be_idle(sample.cause) {
