@@ -20,6 +20,8 @@ pub mod profile;
 pub mod analysis;
 pub mod artifacts;
 pub mod capacity;
+pub mod evidence;
+pub mod gate;
 pub mod load_test;
 pub mod render;
 pub mod store;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::workflow_args::{EvidenceArgs, GateArgs, InitArgs};
 use crate::capacity::TARGET_UTILIZATION;
 use crate::symbolize::WORKER_COMMAND;
 
@@ -38,6 +39,12 @@ pub(super) enum Command {
     Symbolize(SymbolizeArgs),
     /// Measure what a service uses of what it may use, and say what runs out first
     Capacity(CapacityArgs),
+    /// Ask whether the next phase of the workflow may begin, and what is missing
+    Gate(GateArgs),
+    /// List everything in the artifact root with its hash, verify it, bundle it
+    Evidence(EvidenceArgs),
+    /// Write a gate config to begin with
+    Init(InitArgs),
     /// Say what can be measured here, and what is missing
     Doctor(DoctorArgs),
     /// Show what perfprof knows of a program, or of itself

@@ -9,6 +9,10 @@ mod arm;
 mod capacity;
 mod choose;
 mod doctor;
+mod evidence;
+mod gate;
+mod gate_text;
+mod init;
 mod plan;
 mod planning;
 mod publish;
@@ -22,6 +26,7 @@ mod symbols;
 mod waiting;
 mod watch;
 mod words;
+mod workflow_args;
 
 use clap::Parser;
 
@@ -51,6 +56,9 @@ pub fn main() -> Exit {
         Command::Report(args) => report::run(args, &log),
         Command::Symbolize(args) => symbolize::run(args, &log),
         Command::Capacity(args) => capacity::run(&args, &log),
+        Command::Gate(args) => gate::run(&args, &log),
+        Command::Evidence(args) => evidence::run(&args, &log),
+        Command::Init(args) => init::run(&args, &log),
         Command::Doctor(args) => doctor::run(args.json),
         Command::Show(args) => show::run(&args),
         Command::SymbolWorker(args) => worker::serve(args.memory_bytes)

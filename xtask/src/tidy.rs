@@ -28,6 +28,7 @@ const READING_SIDE: &[&str] = &[
     "artifacts",
     "load_test",
     "gate",
+    "evidence",
 ];
 /// Plain data that both sides share.
 const WAIST: &str = "profile";
