@@ -50,7 +50,9 @@ pub(super) fn score(setting: &Setting, waivers: &mut Waivers) -> Result<Scored, 
             None => None,
         };
         let results = own.as_ref().unwrap_or(&general);
-        let alone = own.is_some() || plan.scenarios.len() == 1;
+        // A result without a name can only be that of a scenario that has the file for itself.
+        let same_file = plan.scenarios.iter().filter(|s| s.results == scenario.results);
+        let alone = same_file.count() == 1;
         let test = matching(results, &scenario.name.value.0, &named, alone);
         let check = judge(setting, scenario, results, test, waivers);
         if check.status != Status::Waived {
