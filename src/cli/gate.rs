@@ -31,6 +31,12 @@ pub(super) fn run(args: &GateArgs, log: &Log) -> Result<Exit, Failure> {
         .collect();
     print(&shown(args, &results, &said))?;
     for result in &results {
+        if result.outcome() == Outcome::Error {
+            let obstacles = result.obstacles();
+            obstacles
+                .iter()
+                .for_each(|check| log.warning(&check.actual));
+        }
         let path = store(&setting, result)?;
         log.info(format!("wrote {}", path.display()));
     }

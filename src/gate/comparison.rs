@@ -3,16 +3,27 @@
 //! In: the document. Out: changes with intervals and verdicts. A verdict that is none, or a change that is no number, is
 //! an error with its place.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::documents::BadInput;
-use crate::load_test::{self, LoadTest};
+use super::config::KpiMetric;
+use super::documents::{BadInput, expect_schema};
+use super::load_change::{LoadChange, LoadChanges};
 
-/// The comparison itself, and the report of the validation that is made of it.
-const SCHEMAS: [&str; 2] = ["perfprof.comparison", "perfprof.optimization-validation"];
+const SCHEMA: &str = "perfprof.comparison";
 const SCHEMA_VERSION: u64 = 1;
+/// The report of the validation, which is made of the comparison and names it.
+const VALIDATION: &str = "perfprof.optimization-validation";
+
+/// Where the comparison is that a validation report was made of: beside it.
+pub(super) fn named_by_validation(path: &Path, document: &Value) -> Option<PathBuf> {
+    if document["schema"] != VALIDATION {
+        return None;
+    }
+    let name = Path::new(document["comparison"].as_str()?).file_name()?;
+    Some(path.with_file_name(name))
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
@@ -42,24 +53,14 @@ pub(super) struct Comparison {
     pub unit: String,
     pub total: Option<Change>,
     pub functions: Vec<Change>,
-    /// Before and after, where the comparison was given load tests.
-    pub load: Option<(LoadTest, LoadTest)>,
+    /// Where the comparison was given load tests.
+    pub load: Option<LoadChanges>,
 }
 
 impl Comparison {
     pub fn of(path: &Path, document: &Value) -> Result<Comparison, BadInput> {
         let reader = Reader { path };
-        if !SCHEMAS.iter().any(|schema| document["schema"] == *schema) {
-            let message = format!("is {}, not `{}`", document["schema"], SCHEMAS[0]);
-            return Err(BadInput::of(path, message).at("`schema`"));
-        }
-        if document["schema_version"] != SCHEMA_VERSION {
-            let message = format!(
-                "is {}, and {SCHEMA_VERSION} is read",
-                document["schema_version"]
-            );
-            return Err(BadInput::of(path, message).at("`schema_version`"));
-        }
+        expect_schema(path, document, SCHEMA, SCHEMA_VERSION)?;
         let text = |key: &str| document[key].as_str().unwrap_or_default().to_owned();
         let functions = match &document["functions"] {
             Value::Null => &[][..],
@@ -88,7 +89,7 @@ impl Comparison {
                 .enumerate()
                 .map(function)
                 .collect::<Result<_, _>>()?,
-            load: reader.load(&document["load_test"])?,
+            load: reader.load(&document["kpis"])?,
         })
     }
 
@@ -145,17 +146,42 @@ impl Reader<'_> {
         })
     }
 
-    fn load(&self, value: &Value) -> Result<Option<(LoadTest, LoadTest)>, BadInput> {
-        if !value["before"].is_object() || !value["after"].is_object() {
-            return Ok(None);
+    /// What the comparison made of load tests, by the names of its KPIs.
+    fn load(&self, kpis: &Value) -> Result<Option<LoadChanges>, BadInput> {
+        let mut changes = Vec::new();
+        for (index, kpi) in kpis.as_array().into_iter().flatten().enumerate() {
+            let metric = match kpi["name"].as_str() {
+                Some("p50_latency") => KpiMetric::LatencyP50,
+                Some("p95_latency") => KpiMetric::LatencyP95,
+                Some("p99_latency") => KpiMetric::LatencyP99,
+                Some("throughput") => KpiMetric::Throughput,
+                Some("error_rate") => KpiMetric::ErrorRate,
+                _ => continue,
+            };
+            let number =
+                |key: &str, value: &Value| self.number(format!("kpis[{index}].{key}"), value);
+            let before = number("before", &kpi["before"])?;
+            let after = number("after", &kpi["after"])?;
+            let low = number("interval.low", &kpi["interval"]["low"])?;
+            let high = number("interval.high", &kpi["interval"]["high"])?;
+            let Some((before, after)) = before.zip(after) else {
+                continue;
+            };
+            let is_relative = metric != KpiMetric::ErrorRate;
+            let change = LoadChange {
+                before,
+                after,
+                change: (before > 0.0).then(|| after / before - 1.0),
+                // That of the error rate is in points.
+                interval: low.zip(high).filter(|_| is_relative),
+                runs: None,
+            };
+            changes.push((metric, change));
         }
-        let side = |key: &str| {
-            let text = value[key].to_string();
-            load_test::from_bytes(text.as_bytes()).map_err(|error| {
-                BadInput::of(self.path, error.to_string()).at(format!("`load_test.{key}`"))
-            })
-        };
-        Ok(Some((side("before")?, side("after")?)))
+        Ok((!changes.is_empty()).then(|| LoadChanges {
+            scenario: "load test".into(),
+            changes,
+        }))
     }
 }
 
@@ -168,6 +194,11 @@ mod tests {
         json!({"schema": "perfprof.comparison", "schema_version": 1, "verdict": "improved", "reason": "r",
             "measure": "cost", "unit": "ms",
             "total": {"before": 10.0, "after": 8.0, "change": -0.2, "interval": {"low": -0.25, "high": -0.15}, "verdict": "improved"},
+            "kpis": [
+                {"name": "cpu_cost", "before": 10.0, "after": 8.0, "change": -0.2, "interval": null, "verdict": "improved"},
+                {"name": "p95_latency", "before": 100.0, "after": 130.0, "change": 0.3, "interval": null, "verdict": "inconclusive"},
+                {"name": "error_rate", "before": 0.0, "after": 0.01, "change": 0.01, "interval": {"low": 0.0, "high": 0.02}, "verdict": "unchanged"},
+            ],
             "functions": [{"name": "a::parse", "verdict": "regressed", "before": 0.0, "after": 1.0, "change": null, "interval": null}]})
     }
 
@@ -186,6 +217,30 @@ mod tests {
         let new = comparison.function("parse").expect("the only one");
         assert_eq!((new.change, new.direction), (None, Direction::Regressed));
         assert!(comparison.function("x").is_none());
+        let load = comparison.load.expect("load tests");
+        let p95 = load
+            .of(KpiMetric::LatencyP95)
+            .and_then(|c| c.change)
+            .expect("relative");
+        assert!((p95 - 0.3).abs() < 1e-12);
+        assert_eq!(
+            load.of(KpiMetric::ErrorRate)
+                .map(|c| (c.change, c.interval)),
+            Some((None, None))
+        );
+        assert_eq!(load.of(KpiMetric::Throughput), None);
+    }
+
+    #[test]
+    fn a_validation_report_leads_to_the_comparison_beside_it() {
+        let report = json!({"schema": VALIDATION, "schema_version": 1, "comparison": "../../etc/performance-comparison.json"});
+        let found =
+            named_by_validation(Path::new("a/optimization-validation-report.json"), &report);
+        assert_eq!(found, Some("a/performance-comparison.json".into()));
+        assert_eq!(
+            named_by_validation(Path::new("a/b.json"), &document()),
+            None
+        );
     }
 
     #[test]

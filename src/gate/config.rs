@@ -123,7 +123,7 @@ pub struct Diagnostics {
     pub coverage_thresholds: BTreeMap<String, Share>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Weights {
     pub profiling: Weight,
@@ -263,16 +263,6 @@ impl Default for Diagnostics {
             max_flame_graph_variance: Share(0.10),
             on_variance: OnVariance::Warn,
             coverage_thresholds: BTreeMap::new(),
-        }
-    }
-}
-
-impl Default for Weights {
-    fn default() -> Self {
-        Weights {
-            profiling: Weight::default(),
-            load: Weight::default(),
-            capacity: Weight::default(),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::Setting;
 use super::check::{Check, Status, signed_percent};
 use super::comparison::{Change, Comparison, Direction};
 use super::config::{Kpi, KpiMetric};
-use super::load_change::{self, LoadChange, Pair};
+use super::load_change::{LoadChange, LoadChanges};
 
 /// An improvement, in the direction that is good: 0.2 is a fifth better.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,7 +53,7 @@ pub(super) fn check(
     setting: &Setting,
     kpi: &Kpi,
     comparison: &Comparison,
-    pairs: &[Pair<'_>],
+    loads: &[LoadChanges],
     evidence: &str,
 ) -> Check {
     let name = &kpi.name.value.0;
@@ -89,7 +89,7 @@ pub(super) fn check(
                 kpi.target.map(|t| t.0),
             )
         }
-        metric => of_load(check, metric, pairs, threshold, kpi.target.map(|t| t.0)),
+        metric => of_load(check, metric, loads, threshold, kpi.target.map(|t| t.0)),
     }
 }
 
@@ -149,7 +149,7 @@ fn of_change(
     threshold: f64,
     target: Option<f64>,
 ) -> Check {
-    let longer = "compare longer recordings, or more of them: perfprof compare --before A1 --before A2 … --after B1 --after B2 …";
+    let longer = "compare longer recordings, or more of them: perfprof compare --before A1 A2 … --after B1 B2 …";
     let Some((change, relative)) = change.and_then(|c| Some((c, c.change?))) else {
         return check
             .found(Status::Inconclusive, "the comparison does not tell it")
@@ -193,15 +193,12 @@ fn of_change(
 fn of_load(
     check: Check,
     metric: KpiMetric,
-    pairs: &[Pair<'_>],
+    loads: &[LoadChanges],
     threshold: f64,
     target: Option<f64>,
 ) -> Check {
     let more = "run each load test at least three times a side, and give all results (--before-load FILE …, --after-load FILE …)";
-    let changes: Vec<LoadChange> = pairs
-        .iter()
-        .filter_map(|p| load_change::change(p, metric))
-        .collect();
+    let changes: Vec<&LoadChange> = loads.iter().filter_map(|load| load.of(metric)).collect();
     if changes.is_empty() {
         let actual = "no load test of both sides tells it";
         return check.found(Status::Inconclusive, actual).remedy(more);
@@ -229,13 +226,13 @@ fn of_load(
             gain: sign * relative,
             interval: change.interval.map(oriented),
         };
+        let runs = change.runs.map(|(b, a)| format!(", {b} and {a} runs"));
         let text = format!(
-            "{} ({:.4} to {:.4}, {} and {} runs)",
+            "{} ({:.4} to {:.4}{})",
             signed_percent(relative),
             change.before,
             change.after,
-            change.runs.0,
-            change.runs.1
+            runs.unwrap_or_default()
         );
         (gain.gain, gain.reaches(threshold), text, change)
     });

@@ -11,7 +11,7 @@ use super::command;
 use super::config::{Scenario, Share};
 use super::documents::{BadInput, unreadable};
 use super::waiver::{Scope, Waivers};
-use crate::artifacts::{open_inside, read_named};
+use crate::artifacts::{read_inside, read_named};
 use crate::load_test::{self, ContentError, LoadTest, MAX_BYTES};
 
 /// A part of the score: how much of it was reached, its checks, and what it was computed from.
@@ -51,7 +51,10 @@ pub(super) fn score(setting: &Setting, waivers: &mut Waivers) -> Result<Scored, 
         };
         let results = own.as_ref().unwrap_or(&general);
         // A result without a name can only be that of a scenario that has the file for itself.
-        let same_file = plan.scenarios.iter().filter(|s| s.results == scenario.results);
+        let same_file = plan
+            .scenarios
+            .iter()
+            .filter(|s| s.results == scenario.results);
         let alone = same_file.count() == 1;
         let test = matching(results, &scenario.name.value.0, &named, alone);
         let check = judge(setting, scenario, results, test, waivers);
@@ -92,15 +95,13 @@ fn named(path: &Path) -> Result<Results, BadInput> {
 
 fn inside(setting: &Setting, name: &str) -> Result<Results, BadInput> {
     let path = setting.documents.path(name);
-    // Load tests may be larger than documents, and are checked for links in the same way.
-    let opened = open_inside(setting.documents.root(), Path::new(name));
-    match opened.map_err(|error| unreadable(&path, &error))? {
-        Some(_) => named(&path),
-        None => Ok(Results {
-            shown: path.display().to_string(),
-            tests: None,
-        }),
-    }
+    let bytes = read_inside(setting.documents.root(), Path::new(name), MAX_BYTES);
+    let bytes = bytes.map_err(|error| unreadable(&path, &error))?;
+    let tests = bytes.map(|bytes| parse(&path, &bytes)).transpose()?;
+    Ok(Results {
+        shown: path.display().to_string(),
+        tests,
+    })
 }
 
 /// All tests of a file.

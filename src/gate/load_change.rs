@@ -24,22 +24,59 @@ pub(super) struct LoadChange {
     /// Relative; `None` where it was 0 before.
     pub change: Option<f64>,
     pub interval: Option<(f64, f64)>,
-    pub runs: (usize, usize),
+    /// Of each side; `None` where a comparison says only what came of them.
+    pub runs: Option<(usize, usize)>,
+}
+
+/// What load tests of one scenario say of before and after.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct LoadChanges {
+    /// For people.
+    pub scenario: String,
+    pub changes: Vec<(KpiMetric, LoadChange)>,
+}
+
+impl LoadChanges {
+    pub fn of(&self, metric: KpiMetric) -> Option<&LoadChange> {
+        self.changes
+            .iter()
+            .find(|(of, _)| *of == metric)
+            .map(|(_, change)| change)
+    }
+
+    fn of_pair(pair: &Pair<'_>) -> LoadChanges {
+        let metrics = [
+            KpiMetric::LatencyP50,
+            KpiMetric::LatencyP95,
+            KpiMetric::LatencyP99,
+            KpiMetric::Throughput,
+            KpiMetric::ErrorRate,
+        ];
+        let changes = metrics
+            .into_iter()
+            .filter_map(|metric| Some((metric, change(pair, metric)?)));
+        LoadChanges {
+            scenario: pair.scenario.unwrap_or("load test").to_owned(),
+            changes: changes.collect(),
+        }
+    }
+}
+
+/// By scenario; the names of those that only one side has come second.
+pub(super) fn between(before: &[LoadTest], after: &[LoadTest]) -> (Vec<LoadChanges>, Vec<String>) {
+    let (pairs, alone) = pairs(before, after);
+    (pairs.iter().map(LoadChanges::of_pair).collect(), alone)
 }
 
 /// The tests of both sides that belong together.
 #[derive(Debug)]
-pub(super) struct Pair<'a> {
-    pub scenario: Option<&'a str>,
-    pub before: Vec<&'a LoadTest>,
-    pub after: Vec<&'a LoadTest>,
+struct Pair<'a> {
+    scenario: Option<&'a str>,
+    before: Vec<&'a LoadTest>,
+    after: Vec<&'a LoadTest>,
 }
 
-/// By scenario; the names of those that only one side has come second.
-pub(super) fn pairs<'a>(
-    before: &'a [LoadTest],
-    after: &'a [LoadTest],
-) -> (Vec<Pair<'a>>, Vec<String>) {
+fn pairs<'a>(before: &'a [LoadTest], after: &'a [LoadTest]) -> (Vec<Pair<'a>>, Vec<String>) {
     let mut names: Vec<Option<&str>> = Vec::new();
     for test in before.iter().chain(after) {
         if !names.contains(&test.scenario.as_deref()) {
@@ -80,7 +117,7 @@ pub(super) fn pairs<'a>(
 }
 
 /// The figure of a load test; `None` for what a comparison of profiles tells.
-pub(super) fn figure(test: &LoadTest, metric: KpiMetric) -> Option<f64> {
+fn figure(test: &LoadTest, metric: KpiMetric) -> Option<f64> {
     match metric {
         KpiMetric::LatencyP50 => test.latency.p50_ms,
         KpiMetric::LatencyP95 => test.latency.p95_ms,
@@ -92,7 +129,7 @@ pub(super) fn figure(test: &LoadTest, metric: KpiMetric) -> Option<f64> {
 }
 
 /// `None` when a run does not say it.
-pub(super) fn change(pair: &Pair<'_>, metric: KpiMetric) -> Option<LoadChange> {
+fn change(pair: &Pair<'_>, metric: KpiMetric) -> Option<LoadChange> {
     let values = |tests: &[&LoadTest]| -> Option<Vec<f64>> {
         tests.iter().map(|test| figure(test, metric)).collect()
     };
@@ -103,7 +140,7 @@ pub(super) fn change(pair: &Pair<'_>, metric: KpiMetric) -> Option<LoadChange> {
         after: a,
         change: (b > 0.0).then(|| a / b - 1.0),
         interval: interval(&before, &after),
-        runs: (before.len(), after.len()),
+        runs: Some((before.len(), after.len())),
     })
 }
 

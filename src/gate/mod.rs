@@ -31,6 +31,7 @@ mod load_change;
 mod metrics;
 mod optimization;
 mod profiling;
+mod regressions;
 mod result;
 mod variance;
 mod waiver;

@@ -1,6 +1,7 @@
 //! The optimization gate on documents whose verdict is known.
 
 use super::*;
+use crate::capacity;
 use crate::gate::{Config, Documents, Edition, Given, Outcome};
 use serde_json::{Value, json};
 use std::fs;

@@ -258,7 +258,7 @@ fn faults(entry: &Value, plan: &config::Diagnostics) -> Vec<Fault> {
         .flatten()
         .filter_map(|(id, metric)| fault(id, metric, plan.coverage_thresholds.get(id).map(|t| t.0)))
         .collect();
-    for (id, _) in &plan.coverage_thresholds {
+    for id in plan.coverage_thresholds.keys() {
         if metrics.is_none_or(|metrics| !metrics.contains_key(id)) {
             faults.push(unmeasured(id, "it is no metric of `coverage.json`"));
         }

@@ -256,7 +256,7 @@ fn two_services_under_load_pass_and_each_damage_fails_for_its_own_reason() {
     );
 
     // A scenario that was not run, with a waiver until the end of 2999, and one that has expired.
-    let more = "      - {name: search, weight: 1, results: search.json}\n";
+    let more = "      - {name: search, weight: 2, results: search.json}\n";
     repository.write(CONFIG, &format!("{}{more}", YAML));
     let waivers = format!("{ROOT}/gate-waivers.json");
     let waiver = |expires: &str| {
