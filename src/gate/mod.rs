@@ -33,6 +33,8 @@ mod optimization;
 mod profiling;
 mod regressions;
 mod result;
+mod shortfall;
+mod svg;
 mod variance;
 mod waiver;
 

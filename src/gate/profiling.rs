@@ -8,12 +8,14 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::Setting;
 use super::check::{Check, Status, percent};
 use super::command;
 use super::documents::BadInput;
 use super::load::Scored;
+use super::shortfall::faults;
+use super::svg;
 use super::waiver::{Scope, Waivers};
-use super::{Setting, config};
 use crate::artifacts::{InsideError, read_inside, section, slug};
 use crate::render::coverage::{SCHEMA, SCHEMA_VERSION};
 
@@ -168,7 +170,7 @@ impl Profiles {
         };
         match read {
             Ok(None) => wrong("is missing"),
-            Ok(Some(bytes)) => match svg_fault(&bytes) {
+            Ok(Some(bytes)) => match svg::fault(&bytes) {
                 None => Ok(path),
                 Some(fault) => wrong(fault),
             },
@@ -210,125 +212,6 @@ fn of_kind(path: &str, extension: &str) -> bool {
     !name.ends_with(".off-cpu") && !name.ends_with(".capacity")
 }
 
-/// Why bytes are no picture that somebody could look at. Not a validator: it tells a flame graph from anything else.
-fn svg_fault(bytes: &[u8]) -> Option<&'static str> {
-    if bytes.is_empty() {
-        return Some("is empty");
-    }
-    let Ok(text) = std::str::from_utf8(bytes) else {
-        return Some("is not SVG: it is no text");
-    };
-    let mut rest = text.trim_start_matches('\u{feff}').trim_start();
-    // The XML declaration, the document type, comments.
-    while let Some((end, skip)) = [("<?", "?>"), ("<!--", "-->"), ("<!DOCTYPE", ">")]
-        .iter()
-        .find(|(begin, _)| rest.starts_with(begin))
-        .map(|(_, end)| (rest.find(end), end.len()))
-    {
-        let end = end?;
-        rest = rest[end + skip..].trim_start();
-    }
-    let is_svg = rest
-        .strip_prefix("<svg")
-        .is_some_and(|after| after.starts_with(|c: char| c.is_whitespace() || c == '>'));
-    if !is_svg {
-        return Some("is not SVG: no `<svg` element begins it");
-    }
-    if !rest.trim_end().ends_with("</svg>") {
-        return Some("is not whole: it does not end in `</svg>`");
-    }
-    let drawn = ["<rect", "<path", "<polygon"]
-        .iter()
-        .any(|shape| rest.contains(shape));
-    (!drawn).then_some("shows nothing: no shape is drawn in it")
-}
-
-/// A coverage metric that is not as good as it has to be.
-struct Fault {
-    sentence: String,
-    /// What was reached of the threshold.
-    part: f64,
-    remedy: Option<String>,
-}
-
-fn faults(entry: &Value, plan: &config::Diagnostics) -> Vec<Fault> {
-    let metrics = entry["metrics"].as_object();
-    let mut faults: Vec<Fault> = metrics
-        .into_iter()
-        .flatten()
-        .filter_map(|(id, metric)| fault(id, metric, plan.coverage_thresholds.get(id).map(|t| t.0)))
-        .collect();
-    for id in plan.coverage_thresholds.keys() {
-        if metrics.is_none_or(|metrics| !metrics.contains_key(id)) {
-            faults.push(unmeasured(id, "it is no metric of `coverage.json`"));
-        }
-    }
-    let overridden = !plan.coverage_thresholds.is_empty();
-    if faults.is_empty() && !overridden && entry["verdict"] != "trusted" {
-        faults.push(unmeasured(
-            "verdict",
-            "the recording does not say that it can be trusted",
-        ));
-    }
-    faults
-}
-
-fn unmeasured(id: &str, why: &str) -> Fault {
-    Fault {
-        sentence: format!("`{id}`: {why}"),
-        part: 0.0,
-        remedy: None,
-    }
-}
-
-fn fault(id: &str, metric: &Value, own_threshold: Option<f64>) -> Option<Fault> {
-    let value = metric["value"].as_f64();
-    let threshold = own_threshold.or(metric["threshold"].as_f64());
-    let less_is_better = id == "confidence";
-    let ok = match (own_threshold, value) {
-        (Some(bound), Some(value)) if less_is_better => value <= bound,
-        (Some(bound), Some(value)) => value >= bound - metric["tolerance"].as_f64().unwrap_or(0.0),
-        (Some(_), None) => false,
-        (None, _) => metric["gating"] != true || metric["ok"] == true,
-    };
-    if ok {
-        return None;
-    }
-    let (Some(value), Some(threshold)) = (value, threshold) else {
-        let why = metric["not_measured"]
-            .as_str()
-            .unwrap_or("it was not measured");
-        return Some(unmeasured(id, why));
-    };
-    let ratio = match (less_is_better, value > threshold) {
-        (true, _) => threshold / value,
-        (false, false) => value / threshold,
-        // Samples that stand for more time than there was are as wrong as too few.
-        (false, true) => 1.0 / value,
-    };
-    Some(Fault {
-        sentence: format!(
-            "`{id}` is {} of at least {}",
-            percent(value),
-            percent(threshold)
-        )
-        .replace(
-            "at least",
-            if less_is_better {
-                "at most"
-            } else {
-                "at least"
-            },
-        ),
-        part: if ratio.is_finite() {
-            ratio.clamp(0.0, 1.0)
-        } else {
-            0.0
-        },
-        remedy: metric["remedy"].as_str().map(str::to_owned),
-    })
-}
-
 fn recorded_at(entry: &Value) -> &str {
     entry["recorded_at"].as_str().unwrap_or("an unknown time")
 }
@@ -349,73 +232,13 @@ pub(super) fn score(profiled: &[Profiled]) -> Scored {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
-    fn a_picture_is_told_from_what_only_has_its_name() {
-        let good = "<?xml version=\"1.0\"?>\n<!DOCTYPE svg PUBLIC \"x\">\n<!-- a -->\n<svg w=\"1\"><rect/></svg>\n";
-        assert_eq!(svg_fault(good.as_bytes()), None);
-        assert_eq!(svg_fault(b"<svg><path/></svg>"), None);
-        for (bytes, words) in [
-            (&b""[..], "is empty"),
-            (b"<svg width=\"1\"><rect/>", "not whole"),
-            (b"<html><svg></svg></html>", "not SVG"),
-            (b"<svgx><rect/></svg>", "not SVG"),
-            (b"<svg></svg>", "shows nothing"),
-            (b"\xff\xd8\xff", "no text"),
-            (b"<!-- never ends <svg><rect/></svg>", ""),
-        ] {
-            let fault = svg_fault(bytes);
-            assert!(
-                words.is_empty() || fault.is_some_and(|f| f.contains(words)),
-                "{words}: {fault:?}"
-            );
-        }
+    fn flame_graphs_are_told_from_other_pictures() {
         assert!(of_kind("diagnostics/a-1.svg", "svg") && of_kind("diagnostics/a.pb.gz", "pb.gz"));
         assert!(
             !of_kind("diagnostics/a.off-cpu.svg", "svg")
                 && !of_kind("diagnostics/a.capacity.svg", "svg")
         );
-    }
-
-    fn entry() -> Value {
-        json!({"service": "a", "verdict": "trusted", "metrics": {
-            "cpu_time": {"value": 0.98, "threshold": 0.95, "tolerance": 0.0, "gating": true, "ok": true},
-            "stacks": {"value": 0.9, "threshold": 0.95, "tolerance": 0.06, "gating": true, "ok": true},
-            "source_lines": {"value": 0.1, "threshold": null, "tolerance": 0.0, "gating": false, "ok": null},
-            "confidence": {"value": 0.02, "threshold": 0.01, "tolerance": 0.0, "gating": false, "ok": false},
-        }})
-    }
-
-    #[test]
-    fn a_service_counts_for_what_its_weakest_metric_reached() {
-        let plan = config::Diagnostics::default();
-        assert!(faults(&entry(), &plan).is_empty());
-        let mut bad = entry();
-        bad["metrics"]["cpu_time"]["value"] = json!(0.475);
-        bad["metrics"]["cpu_time"]["ok"] = json!(false);
-        let found = faults(&bad, &plan);
-        assert!(found.len() == 1 && (found[0].part - 0.5).abs() < 1e-9);
-        assert_eq!(found[0].sentence, "`cpu_time` is 47.5 % of at least 95 %");
-        bad["metrics"]["cpu_time"]["value"] = Value::Null;
-        assert_eq!(faults(&bad, &plan)[0].part, 0.0);
-        let mut unsaid = entry();
-        unsaid["verdict"] = json!("inconclusive");
-        assert_eq!(faults(&unsaid, &plan)[0].part, 0.0);
-        assert_eq!(faults(&json!({}), &plan).len(), 1);
-    }
-
-    #[test]
-    fn thresholds_of_the_config_take_the_place_of_the_recordings() {
-        let mut plan = config::Diagnostics::default();
-        let thresholds = &mut plan.coverage_thresholds;
-        thresholds.insert("source_lines".into(), config::Share(0.5));
-        thresholds.insert("confidence".into(), config::Share(0.03));
-        let found = faults(&entry(), &plan);
-        assert!(found.len() == 1 && found[0].sentence.contains("source_lines"));
-        assert!((found[0].part - 0.2).abs() < 1e-9);
-        plan.coverage_thresholds
-            .insert("no-such".into(), config::Share(0.5));
-        assert_eq!(faults(&entry(), &plan).len(), 2);
     }
 }
