@@ -54,7 +54,6 @@ impl Estimate {
 /// All differences.
 #[derive(Clone, Debug)]
 pub(super) struct Evaluation {
-    pub(super) shares: [Vec<f64>; 2],
     /// The amounts themselves; `None` where only shares are compared.
     pub(super) total: Option<Estimate>,
     pub(super) paths: Vec<Estimate>,
@@ -93,7 +92,6 @@ pub(super) fn evaluate(before: &[Evidence], after: &[Evidence], design: Design) 
         paths: paths.collect(),
         design_effect: design_effect(&inner),
         by_time: inner.iter().all(|side| side.by_time),
-        shares: inner.map(|side| side.share),
     }
 }
 

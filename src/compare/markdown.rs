@@ -5,7 +5,7 @@
 use super::evaluate::RelativeInterval;
 use super::picture::unit;
 use super::{Comparison, Figure, Kpi, Measure, Path, Shift, Verdict};
-use crate::render::escape::{code, code_cell, inline, prose};
+use crate::render::escape::{code, code_cell, inline, prose, visible};
 use crate::render::table::{Align, Table};
 use crate::render::{fit, units};
 
@@ -38,6 +38,20 @@ pub fn comment(comparison: &Comparison, pictures: &Pictures, commands: &[String]
     out += &notes(comparison);
     out += &details(comparison, commands);
     out
+}
+
+/// The same for a terminal: without pictures and what is folded away.
+pub fn summary(comparison: &Comparison) -> String {
+    let mut out = format!(
+        "{}: {}. {}.\n\n",
+        visible(&comparison.service),
+        comparison.verdict.id(),
+        visible(&capitalized(&comparison.reason))
+    );
+    out += &whole(comparison);
+    out += &changed(comparison);
+    out += &open(comparison);
+    out + &notes(comparison)
 }
 
 /// Tells verdicts apart at a glance, without colour alone.
@@ -319,7 +333,7 @@ fn details(comparison: &Comparison, commands: &[String]) -> String {
     if !commands.is_empty() {
         out += "\n```console\n";
         for command in commands {
-            out += &format!("$ {}\n", crate::render::escape::visible(command).replace("```", "'''"));
+            out += &format!("$ {}\n", visible(command).replace("```", "'''"));
         }
         out += "```\n";
     }

@@ -50,7 +50,7 @@ pub use evaluate::RelativeInterval;
 pub use json::{SCHEMA, SCHEMA_VERSION, VALIDATION_SCHEMA, VALIDATION_SCHEMA_VERSION};
 pub use json::{document, validation};
 pub use kpi::{Kpi, LoadSide};
-pub use markdown::{Pictures, comment};
+pub use markdown::{Pictures, comment, summary};
 pub use measure::Measure;
 pub use picture::{Picture, picture};
 pub use plan::{Plan, PlanQuestion, plan};
