@@ -1,4 +1,5 @@
-//! Formats that perfprof writes and reads back: pprof, its own profile, and folded stacks.
+//! Formats that perfprof writes and reads back: pprof, its own profile, and folded stacks. The output of `perf script` is
+//! only read.
 //!
 //! In: a `&Profile`, or the bytes of a file of unknown origin. Out: bytes, or a `Profile` whose every index holds. Reading
 //! is bounded (see the limits in `gzip.rs` and `pprof/tables.rs`) and never panics; the format is told by the content,

@@ -223,7 +223,7 @@ fn lone_paths_that_may_be_chance_are_summed_up_in_words() {
     stacks.push(stack(&[0, 1, 4, 4], 0.05, 0.0));
     let svg = svg(&stacks, Shape::After);
     assert!(
-        svg.contains(" Not drawn: small ones, 0.05000 µs per request, 0.0 % of before in all.")
+        svg.contains(" Not drawn, as each may be chance: 0.05000 µs per request, 0.0 % of before.")
     );
     let same = [stack(&[0], 1.0, 1.0)];
     let svg = render(&picture(&same, &NAMES), Shape::After).expect("has samples");

@@ -1,5 +1,7 @@
 //! One line at a time: what begins a sample, a frame, a frame's place in the source.
 
+use std::io::BufRead;
+
 /// Of the line that begins a sample. What perf was not asked to print is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Header<'a> {
@@ -59,8 +61,8 @@ impl<'a> Blocks<'a> {
     }
 
     fn peek(&self) -> &'a [u8] {
-        let end = self.rest.iter().position(|byte| *byte == b'\n');
-        &self.rest[..end.map_or(self.rest.len(), |end| end + 1)]
+        let length = (&mut &*self.rest).skip_until(b'\n');
+        &self.rest[..length.expect("memory can be read")]
     }
 
     fn advance(&mut self, line: &[u8]) {
@@ -92,8 +94,12 @@ impl<'a> Iterator for Blocks<'a> {
             }
         };
         let (stack_line, start) = (self.line, self.rest);
-        while is_of_stack(self.peek()) {
-            self.advance(self.peek());
+        loop {
+            let line = self.peek();
+            if !is_of_stack(line) {
+                break;
+            }
+            self.advance(line);
         }
         Some(Block {
             line,

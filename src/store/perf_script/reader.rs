@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use foldhash::quality::RandomState;
+
 use super::frames::{self, Group};
 use super::lines::{self, Block, Blocks, Header};
 use super::{DecodeError, MAX_DEPTH, MAX_SECONDS, MAX_STACK_NODES};
@@ -126,8 +128,8 @@ pub(super) fn read(content: &[u8], file: &str, survey: &Survey) -> Result<Profil
             "cpu-clock" | "task-clock" | "cpu-clock:u" | "task-clock:u"
         ),
         builder: ProfileBuilder::default(),
-        stacks: HashMap::new(),
-        frames: HashMap::new(),
+        stacks: HashMap::default(),
+        frames: HashMap::default(),
         count: 0,
         cpu_ns: 0,
         idle: 0,
@@ -152,8 +154,8 @@ struct Reader<'a> {
     is_clock: bool,
     builder: ProfileBuilder,
     /// By their text, so that what comes again is not read again.
-    stacks: HashMap<&'a [u8], StackIx>,
-    frames: HashMap<&'a [u8], FrameIx>,
+    stacks: HashMap<&'a [u8], StackIx, RandomState>,
+    frames: HashMap<&'a [u8], FrameIx, RandomState>,
     count: u64,
     cpu_ns: u64,
     /// Samples of CPUs that had nothing to do.
