@@ -20,6 +20,7 @@ pub mod profile;
 pub mod analysis;
 pub mod artifacts;
 pub mod capacity;
+pub mod compare;
 pub mod load_test;
 pub mod render;
 pub mod store;

@@ -7,6 +7,7 @@
 
 mod atomic;
 mod capacity;
+mod comparison;
 mod document;
 mod error;
 mod name;
@@ -16,6 +17,7 @@ mod root;
 
 pub use atomic::write_atomic;
 pub use capacity::{CapacityOutput, publish_capacity};
+pub use comparison::{ComparisonOutput, publish_comparison};
 pub use error::ArtifactError;
 pub use name::slug;
 pub use publish::{Document, Export, Extra, Published, publish};

@@ -8,8 +8,11 @@ mod args;
 mod arm;
 mod capacity;
 mod choose;
+mod ci;
+mod compare;
 mod doctor;
 mod plan;
+mod plan_comparison;
 mod planning;
 mod publish;
 mod record;
@@ -25,7 +28,7 @@ mod words;
 
 use clap::Parser;
 
-use crate::cli::args::{Cli, Command};
+use crate::cli::args::{CiArgs, Cli, Command};
 use crate::symbolize::worker;
 
 pub use stop::{Exit, Failure};
@@ -51,6 +54,9 @@ pub fn main() -> Exit {
         Command::Report(args) => report::run(args, &log),
         Command::Symbolize(args) => symbolize::run(args, &log),
         Command::Capacity(args) => capacity::run(&args, &log),
+        Command::Compare(args) => compare::run(&args, &log),
+        Command::Plan(args) => plan_comparison::run(&args),
+        Command::Ci(CiArgs::Run(args)) => ci::run(&args, &log),
         Command::Doctor(args) => doctor::run(args.json),
         Command::Show(args) => show::run(&args),
         Command::SymbolWorker(args) => worker::serve(args.memory_bytes)
