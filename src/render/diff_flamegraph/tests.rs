@@ -1,3 +1,5 @@
+//! Pictures of stacks whose costs are known, read back box by box.
+
 use super::*;
 
 const NAMES: [DiffName<'static>; 7] = [

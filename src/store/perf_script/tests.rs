@@ -1,3 +1,5 @@
+//! Real output of perf, held against its own counts and another reader; lines of every kind; damage.
+
 use std::collections::BTreeMap;
 
 use inferno::collapse::Collapse;
