@@ -20,6 +20,7 @@ pub mod profile;
 pub mod analysis;
 pub mod artifacts;
 pub mod capacity;
+pub mod compare;
 pub mod evidence;
 pub mod gate;
 pub mod load_test;

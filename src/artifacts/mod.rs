@@ -7,6 +7,7 @@
 
 mod atomic;
 mod capacity;
+mod comparison;
 mod document;
 mod error;
 mod inside;
@@ -17,6 +18,7 @@ mod root;
 
 pub use atomic::{write_atomic, write_atomic_with};
 pub use capacity::{CapacityOutput, publish_capacity};
+pub use comparison::{ComparisonOutput, publish_comparison};
 pub use error::ArtifactError;
 pub use inside::{InsideError, open_inside, read_inside, read_named};
 pub use name::slug;

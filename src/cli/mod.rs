@@ -8,12 +8,15 @@ mod args;
 mod arm;
 mod capacity;
 mod choose;
+mod ci;
+mod compare;
 mod doctor;
 mod evidence;
 mod gate;
 mod gate_text;
 mod init;
 mod plan;
+mod plan_comparison;
 mod planning;
 mod publish;
 mod record;
@@ -30,7 +33,7 @@ mod workflow_args;
 
 use clap::Parser;
 
-use crate::cli::args::{Cli, Command};
+use crate::cli::args::{CiArgs, Cli, Command};
 use crate::symbolize::worker;
 
 pub use stop::{Exit, Failure};
@@ -56,6 +59,9 @@ pub fn main() -> Exit {
         Command::Report(args) => report::run(args, &log),
         Command::Symbolize(args) => symbolize::run(args, &log),
         Command::Capacity(args) => capacity::run(&args, &log),
+        Command::Compare(args) => compare::run(&args, &log),
+        Command::Plan(args) => plan_comparison::run(&args),
+        Command::Ci(CiArgs::Run(args)) => ci::run(&args, &log),
         Command::Gate(args) => gate::run(&args, &log),
         Command::Evidence(args) => evidence::run(&args, &log),
         Command::Init(args) => init::run(&args, &log),

@@ -10,15 +10,11 @@ use serde_json::Value;
 use super::config::KpiMetric;
 use super::documents::{BadInput, expect_schema};
 use super::load_change::{LoadChange, LoadChanges};
-
-const SCHEMA: &str = "perfprof.comparison";
-const SCHEMA_VERSION: u64 = 1;
-/// The report of the validation, which is made of the comparison and names it.
-const VALIDATION: &str = "perfprof.optimization-validation";
+use crate::compare;
 
 /// Where the comparison is that a validation report was made of: beside it.
 pub(super) fn named_by_validation(path: &Path, document: &Value) -> Option<PathBuf> {
-    if document["schema"] != VALIDATION {
+    if document["schema"] != compare::VALIDATION_SCHEMA {
         return None;
     }
     let name = Path::new(document["comparison"].as_str()?).file_name()?;
@@ -60,7 +56,7 @@ pub(super) struct Comparison {
 impl Comparison {
     pub fn of(path: &Path, document: &Value) -> Result<Comparison, BadInput> {
         let reader = Reader { path };
-        expect_schema(path, document, SCHEMA, SCHEMA_VERSION)?;
+        expect_schema(path, document, compare::SCHEMA, compare::SCHEMA_VERSION)?;
         let text = |key: &str| document[key].as_str().unwrap_or_default().to_owned();
         let functions = match &document["functions"] {
             Value::Null => &[][..],
@@ -233,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_validation_report_leads_to_the_comparison_beside_it() {
-        let report = json!({"schema": VALIDATION, "schema_version": 1, "comparison": "../../etc/performance-comparison.json"});
+        let report = json!({"schema": compare::VALIDATION_SCHEMA, "schema_version": 1, "comparison": "../../etc/performance-comparison.json"});
         let found =
             named_by_validation(Path::new("a/optimization-validation-report.json"), &report);
         assert_eq!(found, Some("a/performance-comparison.json".into()));

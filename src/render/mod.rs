@@ -4,13 +4,15 @@
 
 pub mod bottleneck;
 pub mod coverage;
+pub mod diff_flamegraph;
 pub mod escape;
-mod fit;
+pub(crate) mod fit;
 pub mod flamegraph;
 pub mod markdown;
 pub mod short_names;
 pub mod speedscope;
-mod table;
+mod strip;
+pub(crate) mod table;
 pub mod terminal;
 pub mod units;
 

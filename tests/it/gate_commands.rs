@@ -200,6 +200,54 @@ fn too_little_data_is_neither_a_pass_nor_a_failure() {
 }
 
 #[test]
+fn what_compare_writes_is_what_the_gate_reads() {
+    let folder = folder();
+    let profile = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/corpus/go-cpu.pb.gz");
+    let profile = profile.to_str().expect("UTF-8");
+    let compared = run(
+        folder.path(),
+        &[
+            "compare",
+            "--before",
+            profile,
+            "--after",
+            profile,
+            "--artifacts",
+            "a",
+        ],
+    );
+    let code = compared.status.code();
+    assert!(
+        matches!(code, Some(exit::SUCCESS | exit::INCONCLUSIVE)),
+        "{}",
+        error(&compared)
+    );
+    let report = "a/optimization-validation-report.json";
+    for args in [
+        &["--artifacts", "a"][..],
+        &["--artifacts", "b", "--report", report],
+    ] {
+        let asked = run(
+            folder.path(),
+            &[&["gate", "optimization"][..], args].concat(),
+        );
+        // A profile is no better than itself, and one of each is too little to be sure.
+        let code = asked.status.code();
+        assert!(
+            matches!(code, Some(exit::FAILED | exit::INCONCLUSIVE)),
+            "{}",
+            out(&asked)
+        );
+        let words = "comparison of before and after";
+        assert!(
+            out(&asked).contains(words) && !out(&asked).contains("there is no"),
+            "{}",
+            out(&asked)
+        );
+    }
+}
+
+#[test]
 fn names_cannot_move_the_cursor() {
     let folder = folder();
     fs::create_dir_all(folder.path().join("config/protocol_gates")).expect("writable");
