@@ -38,6 +38,8 @@ pub(super) enum Command {
     Symbolize(SymbolizeArgs),
     /// Measure what a service uses of what it may use, and say what runs out first
     Capacity(CapacityArgs),
+    /// Bring results of a load test into one form, beside those of other scenarios
+    LoadTest(LoadTestArgs),
     /// Say what can be measured here, and what is missing
     Doctor(DoctorArgs),
     /// Show what perfprof knows of a program, or of itself
@@ -257,6 +259,33 @@ pub(super) struct PlanningArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct LoadTestArgs {
+    /// What a tool wrote, told by its content: k6 (`--summary-export`, `handleSummary`), Locust (`_stats.csv`, with
+    /// `_stats_history.csv` for the number of users; JSON), JMeter (JTL, CSV or XML), Artillery, hey, oha, wrk, or
+    /// perfprof's own form
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Name of the scenario, where the file says none or another; of several scenarios, the one to take
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub scenario: Option<String>,
+    /// Users or connections at once at the peak, where the file does not say
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub concurrency: Option<u64>,
+    /// The service that was tested
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub service: Option<String>,
+    /// Make a scenario of each endpoint (Locust) or label (JMeter)
+    #[arg(long)]
+    pub per_endpoint: bool,
+    /// Folder for load-test-results.json
+    #[arg(long, value_name = "DIR", default_value = ".artifacts/performance")]
+    pub artifacts: PathBuf,
+    /// Print the JSON document to standard output, too
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
     /// Print JSON to standard output
     #[arg(long)]
@@ -303,6 +332,17 @@ fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
         _ => Err("not a number between 0 and 1".into()),
+    }
+}
+
+/// Longer names are no names.
+const MAX_NAME_BYTES: usize = 200;
+
+fn name(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("a name is needed".into()),
+        long if long.len() > MAX_NAME_BYTES => Err(format!("has more than {MAX_NAME_BYTES} bytes")),
+        name => Ok(name.to_owned()),
     }
 }
 

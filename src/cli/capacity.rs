@@ -1,6 +1,6 @@
 //! `perfprof capacity`: what a service uses of what it may use. Reads counters, takes no samples.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use super::plan::existing_process;
 use super::planning;
 use super::record::install_signals;
 use super::status::Log;
+use super::stdout::print;
 use super::stop::{Exit, Failure};
 use super::words;
 use crate::artifacts::{ArtifactRoot, CapacityOutput, Document, publish_capacity};
@@ -192,14 +193,4 @@ fn cgroup_at(path: &Path) -> Result<Measured, Failure> {
             "give a directory below /sys/fs/cgroup, or a path as in /proc/PID/cgroup; it begins with `/`",
         ),
     )
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    match io::stdout().write_all(text.as_bytes()) {
-        // Whoever closed the pipe has seen enough.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::NotWritten, error))
-        }
-        _ => Ok(()),
-    }
 }

@@ -9,6 +9,7 @@ mod arm;
 mod capacity;
 mod choose;
 mod doctor;
+mod load_test;
 mod plan;
 mod planning;
 mod publish;
@@ -16,6 +17,7 @@ mod record;
 mod report;
 mod show;
 mod status;
+mod stdout;
 mod stop;
 mod symbolize;
 mod symbols;
@@ -51,6 +53,7 @@ pub fn main() -> Exit {
         Command::Report(args) => report::run(args, &log),
         Command::Symbolize(args) => symbolize::run(args, &log),
         Command::Capacity(args) => capacity::run(&args, &log),
+        Command::LoadTest(args) => load_test::run(&args, &log),
         Command::Doctor(args) => doctor::run(args.json),
         Command::Show(args) => show::run(&args),
         Command::SymbolWorker(args) => worker::serve(args.memory_bytes)

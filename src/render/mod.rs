@@ -7,6 +7,7 @@ pub mod coverage;
 pub mod escape;
 mod fit;
 pub mod flamegraph;
+pub mod load_tests;
 pub mod markdown;
 pub mod short_names;
 pub mod speedscope;

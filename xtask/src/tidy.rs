@@ -27,6 +27,8 @@ const READING_SIDE: &[&str] = &[
     "capacity",
     "artifacts",
     "load_test",
+    "baseline",
+    "history",
     "gate",
 ];
 /// Plain data that both sides share.
