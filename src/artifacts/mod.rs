@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod atomic;
+mod baseline;
 mod capacity;
 mod document;
 mod error;
@@ -16,6 +17,7 @@ mod report;
 mod root;
 
 pub use atomic::write_atomic;
+pub use baseline::publish_baseline;
 pub use capacity::{CapacityOutput, publish_capacity};
 pub use error::ArtifactError;
 pub use load_tests::{LOAD_TESTS, publish_load_tests};

@@ -4,8 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::SignedDuration;
 
 use crate::capacity::TARGET_UTILIZATION;
+use crate::history::trend::MIN_POINTS;
 use crate::symbolize::WORKER_COMMAND;
 
 /// A Linux sampling profiler that says how much of the truth it saw.
@@ -40,6 +42,11 @@ pub(super) enum Command {
     Capacity(CapacityArgs),
     /// Bring results of a load test into one form, beside those of other scenarios
     LoadTest(LoadTestArgs),
+    /// The figures that later measurements are compared with
+    #[command(subcommand)]
+    Baseline(BaselineArgs),
+    /// Compare the newest figures with the mean of the earlier ones
+    Trend(TrendArgs),
     /// Say what can be measured here, and what is missing
     Doctor(DoctorArgs),
     /// Show what perfprof knows of a program, or of itself
@@ -285,6 +292,77 @@ pub(super) struct LoadTestArgs {
     pub json: bool,
 }
 
+#[derive(Debug, Subcommand)]
+pub(super) enum BaselineArgs {
+    /// Take the figures of what stands in the artifact folder as the baseline, and add them to the history
+    Save(BaselineSaveArgs),
+    /// Show the baseline
+    Show(BaselineShowArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BaselineSaveArgs {
+    #[command(flatten)]
+    pub figures: FiguresArgs,
+    /// Leave the history as it is
+    #[arg(long, conflicts_with = "history")]
+    pub no_history: bool,
+    /// Print the JSON document to standard output, too
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where figures are taken from, and the history they go to.
+#[derive(Debug, Args)]
+pub(super) struct FiguresArgs {
+    /// Also take figures from this profile (.pb.gz, folded stacks), in the place of the same service's; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub profile: Vec<PathBuf>,
+    /// Also take figures from this load-test result, as `perfprof load-test` reads it; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub load_test: Vec<PathBuf>,
+    /// The service that load tests are of which say none [default: the only one there is, or the scenario's name]
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub service: Option<String>,
+    /// Folder with coverage.json, bottleneck-report.json, capacity-analysis.json and load-test-results.json
+    #[arg(long, value_name = "DIR", default_value = ".artifacts/performance")]
+    pub artifacts: PathBuf,
+    /// The history's file [default: history.sqlite3 in the artifact folder]
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BaselineShowArgs {
+    /// JSON or CSV [default: baseline-metrics.json, or .csv, in the artifact folder]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Folder with the baseline
+    #[arg(long, value_name = "DIR", default_value = ".artifacts/performance")]
+    pub artifacts: PathBuf,
+    /// Print JSON to standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TrendArgs {
+    /// How far back the mean reaches, from the newest figure: 90m, 24h, 7d, 2w
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = window)]
+    pub window: SignedDuration,
+    /// Earlier figures that it takes for a verdict
+    #[arg(long, value_name = "N", default_value_t = MIN_POINTS, value_parser = points)]
+    pub min_points: usize,
+    /// First add what stands in the artifact folder to the history, without making it the baseline
+    #[arg(long)]
+    pub add: bool,
+    #[command(flatten)]
+    pub figures: FiguresArgs,
+    /// Print JSON to standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
     /// Print JSON to standard output
@@ -346,6 +424,31 @@ fn name(text: &str) -> Result<String, String> {
     }
 }
 
+fn window(text: &str) -> Result<SignedDuration, String> {
+    let units = [("m", 60), ("h", 3_600), ("d", 86_400), ("w", 604_800)];
+    let parsed = units.into_iter().find_map(|(unit, seconds)| {
+        let number: i64 = text.strip_suffix(unit)?.parse().ok()?;
+        Some(number.checked_mul(seconds)?)
+    });
+    match parsed {
+        Some(seconds) if (60..=MAX_WINDOW_SECONDS).contains(&seconds) => {
+            Ok(SignedDuration::from_secs(seconds))
+        }
+        Some(_) => Err("must be at least a minute and at most ten years".into()),
+        None => Err("not a number with `m`, `h`, `d` or `w`".into()),
+    }
+}
+
+/// Ten years.
+const MAX_WINDOW_SECONDS: i64 = 10 * 366 * 86_400;
+
+fn points(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(points) if (2..=10_000).contains(&points) => Ok(points),
+        _ => Err("not a number from 2 to 10000: a spread takes two".into()),
+    }
+}
+
 fn hexadecimal(text: &str) -> Result<u64, String> {
     u64::from_str_radix(text.trim_start_matches("0x"), 16).map_err(|e| e.to_string())
 }
@@ -370,5 +473,19 @@ mod tests {
             assert!(positive_seconds(bad).is_err(), "{bad}");
         }
         assert_eq!(positive_seconds("0.5"), Ok(0.5));
+        assert_eq!(window("7d"), Ok(SignedDuration::from_hours(168)));
+        assert_eq!(window("2w"), window("14d"));
+        for bad in [
+            "",
+            "7",
+            "d",
+            "0d",
+            "-1d",
+            "30s",
+            "9999999999999999w",
+            "11w2d",
+        ] {
+            assert!(window(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -17,6 +17,7 @@ use crate::artifacts::{ArtifactRoot, CapacityOutput, Document, publish_capacity}
 use crate::capacity::{self, Capacity};
 use crate::profile::CapacityFacts;
 use crate::recorder::StopSignals;
+use crate::render::units;
 use crate::sys::usage::{monotonic_ns, unix_ns};
 use crate::target::cgroup::Cgroup;
 use crate::target::gauges::Gauges;
@@ -58,7 +59,7 @@ pub(super) fn run(args: &CapacityArgs, log: &Log) -> Result<Exit, Failure> {
     let facts = measured.read(Duration::from_secs_f64(args.duration), &stop, log);
     let bad_load = planning::take_load(&mut planning, args.planning.load_test.as_deref());
     let capacity = Capacity::planned(&service, &facts, &planning);
-    let entry = capacity::json_entry(&capacity);
+    let entry = capacity::json_entry_at(&capacity, units::timestamp(began).as_deref());
     let output = CapacityOutput {
         service,
         section: capacity::markdown_section(&capacity),

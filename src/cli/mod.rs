@@ -6,6 +6,7 @@
 
 mod args;
 mod arm;
+mod baseline;
 mod capacity;
 mod choose;
 mod doctor;
@@ -21,6 +22,7 @@ mod stdout;
 mod stop;
 mod symbolize;
 mod symbols;
+mod trend;
 mod waiting;
 mod watch;
 mod words;
@@ -54,6 +56,8 @@ pub fn main() -> Exit {
         Command::Symbolize(args) => symbolize::run(args, &log),
         Command::Capacity(args) => capacity::run(&args, &log),
         Command::LoadTest(args) => load_test::run(&args, &log),
+        Command::Baseline(args) => baseline::run(&args, &log),
+        Command::Trend(args) => trend::run(&args, &log),
         Command::Doctor(args) => doctor::run(args.json),
         Command::Show(args) => show::run(&args),
         Command::SymbolWorker(args) => worker::serve(args.memory_bytes)

@@ -10,7 +10,7 @@ const NO_NUMBER: &str = "is no number of 0 or more";
 const MISSING: &str = "is missing";
 
 #[derive(Clone, Debug)]
-pub(super) struct Field<'a> {
+pub(crate) struct Field<'a> {
     value: &'a Value,
     path: String,
 }
@@ -65,6 +65,15 @@ impl<'a> Field<'a> {
                 Some(number) => Ok(Some(number)),
                 None => Err(self.fault(NO_NUMBER)),
             },
+        }
+    }
+
+    /// A number of either sign.
+    pub fn any_number(&self) -> Result<Option<f64>, ContentError> {
+        match self.value.as_f64().filter(|n| n.is_finite()) {
+            Some(number) => Ok(Some(number)),
+            None if self.is_absent() => Ok(None),
+            None => Err(self.fault("is no number")),
         }
     }
 

@@ -6,12 +6,7 @@ use super::field::Field;
 use super::{ContentError, LoadTest, Split, artillery, k6, locust, normalized, oha};
 
 pub(super) fn read(text: &str, split: Split) -> Result<Vec<LoadTest>, ContentError> {
-    let value: Value = serde_json::from_str(text).map_err(|error| ContentError::Json {
-        line: error.line(),
-        column: error.column(),
-        // The position is told already.
-        message: without_position(&error.to_string()),
-    })?;
+    let value = value(text)?;
     let root = Field::root(&value);
     let has = |key: &str| value.get(key).is_some();
     let first = value.as_array().and_then(|items| items.first());
@@ -37,6 +32,16 @@ pub(super) fn read(text: &str, split: Split) -> Result<Vec<LoadTest>, ContentErr
         return locust::read_json(&root, split);
     }
     normalized::read_bare(&root)
+}
+
+/// The document; an error says where it is none.
+pub(crate) fn value(text: &str) -> Result<Value, ContentError> {
+    serde_json::from_str(text).map_err(|error| ContentError::Json {
+        line: error.line(),
+        column: error.column(),
+        // The position is told already.
+        message: without_position(&error.to_string()),
+    })
 }
 
 fn without_position(message: &str) -> String {

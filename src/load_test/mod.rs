@@ -22,7 +22,7 @@ use std::path::Path;
 mod artillery;
 mod check;
 mod error;
-mod field;
+pub(crate) mod field;
 mod hey;
 mod jmeter;
 mod json;
@@ -31,10 +31,11 @@ mod locust;
 mod normalized;
 mod oha;
 mod samples;
-mod table;
+pub(crate) mod table;
 mod wrk;
 
 pub use error::{ContentError, ReadError};
+pub(crate) use json::value as json_value;
 pub use locust::complete as complete_by_history;
 pub use normalized::{SCHEMA, SCHEMA_VERSION, document};
 

@@ -9,7 +9,7 @@ const MAX_COLUMNS: usize = 1_000;
 
 /// The rows of a CSV text, one at a time.
 #[derive(Debug)]
-pub(super) struct Table<'a> {
+pub(crate) struct Table<'a> {
     reader: csv::Reader<&'a [u8]>,
     columns: Vec<String>,
     row: StringRecord,
@@ -124,7 +124,7 @@ fn fault(error: &csv::Error) -> ContentError {
 }
 
 /// The fields of one line.
-pub(super) fn fields(line: &str, delimiter: u8) -> Vec<String> {
+pub(crate) fn fields(line: &str, delimiter: u8) -> Vec<String> {
     let mut reader = ReaderBuilder::new()
         .delimiter(delimiter)
         .has_headers(false)

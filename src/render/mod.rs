@@ -2,6 +2,7 @@
 //! they go is decided elsewhere. Output never depends on hash order, the clock or the machine it is made on.
 #![forbid(unsafe_code)]
 
+pub mod baselines;
 pub mod bottleneck;
 pub mod coverage;
 pub mod escape;
@@ -13,6 +14,7 @@ pub mod short_names;
 pub mod speedscope;
 mod table;
 pub mod terminal;
+pub mod trends;
 pub mod units;
 
 use serde_json::{Value, json};
