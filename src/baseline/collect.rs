@@ -141,14 +141,13 @@ fn entries_of(path: &Path, kind: Kind) -> Result<Vec<Value>, BaselineError> {
     }
 }
 
+/// Takes the figures of one entry.
+type Take = fn(&Field<'_>, &mut Taker) -> Result<(), ContentError>;
+
 /// All figures. `now` is the time of what does not say its own.
 pub fn collect(sources: &Sources, now: Timestamp) -> Result<Vec<Measurement>, BaselineError> {
     let mut found = Vec::new();
-    let parts: [(
-        Kind,
-        &[Value],
-        fn(&Field<'_>, &mut Taker) -> Result<(), ContentError>,
-    ); 3] = [
+    let parts: [(Kind, &[Value], Take); 3] = [
         (COVERAGE, &sources.coverage, coverage),
         (BOTTLENECKS, &sources.bottlenecks, bottlenecks),
         (CAPACITY, &sources.capacity, capacity),

@@ -11,18 +11,17 @@ pub enum BaselineError {
     Io { file: String, source: io::Error },
     #[error("`{file}` has more than {limit} bytes")]
     TooLong { file: String, limit: u64 },
-    /// Field or line and column are in the source.
-    #[error("`{file}` is no {what}: {source}")]
+    #[error("`{file}` is no {what}: {fault}")]
     Content {
         file: String,
         what: &'static str,
-        source: ContentError,
+        fault: ContentError,
     },
 }
 
 impl BaselineError {
     pub(super) fn content(path: &Path, what: &'static str) -> impl FnOnce(ContentError) -> Self {
         let file = path.display().to_string();
-        move |source| BaselineError::Content { file, what, source }
+        move |fault| BaselineError::Content { file, what, fault }
     }
 }

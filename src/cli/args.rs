@@ -428,7 +428,7 @@ fn window(text: &str) -> Result<SignedDuration, String> {
     let units = [("m", 60), ("h", 3_600), ("d", 86_400), ("w", 604_800)];
     let parsed = units.into_iter().find_map(|(unit, seconds)| {
         let number: i64 = text.strip_suffix(unit)?.parse().ok()?;
-        Some(number.checked_mul(seconds)?)
+        number.checked_mul(seconds)
     });
     match parsed {
         Some(seconds) if (60..=MAX_WINDOW_SECONDS).contains(&seconds) => {

@@ -129,6 +129,9 @@ pub(super) fn open_history(
     artifacts: &Path,
 ) -> Result<(PathBuf, History), Failure> {
     let path = asked.map_or_else(|| artifacts.join(history::FILE), Path::to_owned);
+    if asked.is_none() {
+        ArtifactRoot::open(artifacts).map_err(words::not_written)?;
+    }
     let history = History::open(&path).map_err(history_failed)?;
     Ok((path, history))
 }

@@ -14,7 +14,8 @@ use crate::render::trends;
 pub(super) fn run(args: &TrendArgs, log: &Log) -> Result<Exit, Failure> {
     let artifacts = &args.figures.artifacts;
     let asked = args.figures.history.as_deref();
-    if !args.add && !(args.figures.profile.is_empty() && args.figures.load_test.is_empty()) {
+    let given = !args.figures.profile.is_empty() || !args.figures.load_test.is_empty();
+    if given && !args.add {
         let message = "`--profile` and `--load-test` are for figures that are added";
         return Err(Failure::message(Exit::Usage, message).hint("add `--add`"));
     }

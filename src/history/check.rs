@@ -83,6 +83,36 @@ fn journal(path: &Path) -> Result<(), HistoryError> {
 /// Our schema and nothing else, in pages that are whole.
 pub(super) fn content(path: &Path, connection: &Connection) -> Result<(), HistoryError> {
     let fail = |error| HistoryError::of(path, error);
+    // While it lasts nobody writes, so the file's length is that of the last commit.
+    let reading = connection.unchecked_transaction().map_err(fail)?;
+    schema(path, &reading)?;
+    let size = || -> Result<u64, rusqlite::Error> {
+        let pages: u32 = reading.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        let bytes: u32 = reading.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        Ok(u64::from(pages) * u64::from(bytes))
+    };
+    let expected = size().map_err(fail)?;
+    let found = fs::symlink_metadata(path)
+        .map_err(HistoryError::io(path))?
+        .len();
+    if found != expected {
+        let why = format!("it has {found} bytes instead of {expected}; it may have been cut off");
+        return Err(HistoryError::not_history(path, why));
+    }
+    let damage: String = reading
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(fail)?;
+    match damage.as_str() {
+        "ok" => Ok(()),
+        _ => {
+            let why = format!("it is damaged: {damage}");
+            Err(HistoryError::not_history(path, why))
+        }
+    }
+}
+
+fn schema(path: &Path, connection: &Connection) -> Result<(), HistoryError> {
+    let fail = |error| HistoryError::of(path, error);
     let number = |pragma: &str| -> Result<i32, HistoryError> {
         let found = connection.pragma_query_value(None, pragma, |row| row.get(0));
         found.map_err(fail)
@@ -106,18 +136,11 @@ pub(super) fn content(path: &Path, connection: &Connection) -> Result<(), Histor
         )
         .optional()
         .map_err(fail)?;
-    if foreign.is_some() {
-        let why = "its tables are not those of perfprof";
-        return Err(HistoryError::not_history(path, why));
-    }
-    let damage: String = connection
-        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-        .map_err(fail)?;
-    match damage.as_str() {
-        "ok" => Ok(()),
-        _ => Err(HistoryError::not_history(
-            path,
-            format!("it is damaged: {damage}"),
-        )),
+    match foreign {
+        None => Ok(()),
+        Some(_) => {
+            let why = "its tables are not those of perfprof";
+            Err(HistoryError::not_history(path, why))
+        }
     }
 }

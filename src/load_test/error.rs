@@ -9,8 +9,8 @@ use super::MAX_BYTES;
 pub enum ReadError {
     #[error("failed to read `{file}`")]
     Io { file: String, source: io::Error },
-    #[error("`{file}` is no load-test result: {source}")]
-    Content { file: String, source: ContentError },
+    #[error("`{file}` is no load-test result: {fault}")]
+    Content { file: String, fault: ContentError },
 }
 
 /// What is wrong with a file, and where.
@@ -58,7 +58,7 @@ impl ContentError {
     pub(super) fn of(self, path: &Path) -> ReadError {
         ReadError::Content {
             file: path.display().to_string(),
-            source: self,
+            fault: self,
         }
     }
 }

@@ -191,7 +191,7 @@ fn a_result_that_is_none_or_unclear_changes_nothing() {
         .expect("UTF-8")
         .to_owned();
     for (file, word) in [
-        (&cut, "</testResults>"),
+        (&cut, "line 11: is no XML"),
         (&field, "`scenarios[0].errors`"),
         (&absent, "No such file"),
     ] {
