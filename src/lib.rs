@@ -21,6 +21,7 @@ pub mod analysis;
 pub mod artifacts;
 pub mod baseline;
 pub mod capacity;
+pub mod compare;
 pub mod history;
 pub mod load_test;
 pub mod render;

@@ -10,7 +10,7 @@ pub mod bottlenecks;
 pub(crate) mod canned;
 pub mod debug_packages;
 mod idle;
-mod names;
+pub(crate) mod names;
 pub mod quality;
 pub mod self_total;
 pub mod split;
@@ -18,7 +18,7 @@ pub mod stats;
 mod tally;
 pub mod unnamed;
 pub mod waits;
-mod weight;
+pub(crate) mod weight;
 
 pub use quality::{Coverage, Thresholds, Verdict};
 pub use self_total::{HotPath, HotPaths};

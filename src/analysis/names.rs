@@ -10,31 +10,31 @@ use crate::profile::{Frame, FrameIx, FrameKind, Line, Profile, StackEnd};
 
 /// Index into [`Names::functions`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct NameIx(pub(super) u32);
+pub(crate) struct NameIx(pub(crate) u32);
 
 /// A function as it is ranked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Name {
-    pub(super) name: String,
+pub(crate) struct Name {
+    pub(crate) name: String,
     /// Source file; empty where unknown.
-    pub(super) file: String,
+    pub(crate) file: String,
     /// Path of the binary; empty where unknown.
-    pub(super) module: String,
-    pub(super) kernel: bool,
+    pub(crate) module: String,
+    pub(crate) kernel: bool,
     /// Stands for all code of a binary that has no name.
-    pub(super) is_group: bool,
+    pub(crate) is_group: bool,
 }
 
 /// All functions, each once, and per frame the functions found there, innermost first.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(crate) struct Names {
     functions: Vec<Name>,
     by_identity: HashMap<(String, String, bool), NameIx>,
     of_frame: Vec<Vec<(NameIx, u32)>>,
 }
 
 impl Names {
-    pub(super) fn of(profile: &Profile) -> Names {
+    pub(crate) fn of(profile: &Profile) -> Names {
         let mut names = Names {
             functions: Vec::new(),
             by_identity: HashMap::new(),
@@ -52,7 +52,7 @@ impl Names {
     }
 
     /// The stand-in for a stack without frames.
-    pub(super) fn no_frames(&mut self, end: StackEnd) -> NameIx {
+    pub(crate) fn no_frames(&mut self, end: StackEnd) -> NameIx {
         self.intern(Name {
             name: end
                 .reason_frame()
@@ -65,15 +65,15 @@ impl Names {
     }
 
     /// Functions at a frame with the line executed in each, innermost first.
-    pub(super) fn at(&self, frame: FrameIx) -> &[(NameIx, u32)] {
+    pub(crate) fn at(&self, frame: FrameIx) -> &[(NameIx, u32)] {
         &self.of_frame[frame.0 as usize]
     }
 
-    pub(super) fn get(&self, ix: NameIx) -> &Name {
+    pub(crate) fn get(&self, ix: NameIx) -> &Name {
         &self.functions[ix.0 as usize]
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.functions.len()
     }
 

@@ -26,7 +26,7 @@ use serde::Serialize;
 /// Enough for a t quantile within 5 % of the normal one; more blocks are shorter, hence more alike.
 const MAX_BLOCKS: usize = 30;
 /// Fewer blocks give a variance that is itself little more than a guess (its relative error exceeds 50 %).
-const MIN_BLOCKS: usize = 8;
+pub(crate) const MIN_BLOCKS: usize = 8;
 /// The correlation of neighbouring blocks is capped here: with 30 blocks a larger one cannot be told from a trend.
 const MAX_CORRELATION: f64 = 0.8;
 /// Quantile of the normal distribution for a two-sided 95 % interval.
@@ -168,7 +168,7 @@ fn std_error(parts: &[f64], wholes: &[f64], share: f64) -> Option<(f64, f64)> {
     let sum: f64 = residuals.iter().map(|e| e * e).sum();
     let variance = effective / (effective - 1.0) * sum / (whole * whole);
     Some((
-        (variance * correlation_factor(&residuals)).sqrt(),
+        (variance * correlation_factor(&[&residuals])).sqrt(),
         effective,
     ))
 }
@@ -181,15 +181,19 @@ fn blocks(values: &[f64], count: usize) -> Vec<f64> {
         .collect()
 }
 
-/// How much neighbouring blocks that are alike raise the variance of their mean; never below 1.
-fn correlation_factor(residuals: &[f64]) -> f64 {
-    let sum: f64 = residuals.iter().map(|e| e * e).sum();
+/// How much neighbouring blocks that are alike raise the variance of their mean, from the residuals of one series of
+/// blocks or several; never below 1.
+pub(crate) fn correlation_factor(series: &[&[f64]]) -> f64 {
+    let all = || series.iter().flat_map(|residuals| residuals.iter());
+    let sum: f64 = all().map(|e| e * e).sum();
     if sum <= 0.0 {
         return 1.0;
     }
-    let lagged: f64 = residuals.windows(2).map(|pair| pair[0] * pair[1]).sum();
+    let pairs = series.iter().flat_map(|residuals| residuals.windows(2));
+    let lagged: f64 = pairs.map(|pair| pair[0] * pair[1]).sum();
     // Residuals add up to zero, which biases their correlation by about -1/B.
-    let r = (lagged / sum + 1.0 / residuals.len() as f64).clamp(0.0, MAX_CORRELATION);
+    let bias = series.len() as f64 / all().count() as f64;
+    let r = (lagged / sum + bias).clamp(0.0, MAX_CORRELATION);
     (1.0 + r) / (1.0 - r)
 }
 

@@ -53,7 +53,7 @@ impl Measure {
 
 /// A stack as rankings tell them apart: by its frames, and a stack without any by how it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum StackKey {
+pub(crate) enum StackKey {
     Frames(StackIx),
     NoFrames(StackEnd),
 }

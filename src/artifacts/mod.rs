@@ -8,6 +8,7 @@
 mod atomic;
 mod baseline;
 mod capacity;
+mod comparison;
 mod document;
 mod error;
 mod load_tests;
@@ -19,6 +20,7 @@ mod root;
 pub use atomic::write_atomic;
 pub use baseline::publish_baseline;
 pub use capacity::{CapacityOutput, publish_capacity};
+pub use comparison::{ComparisonOutput, publish_comparison};
 pub use error::ArtifactError;
 pub use load_tests::{LOAD_TESTS, publish_load_tests};
 pub use name::slug;

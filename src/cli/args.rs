@@ -4,11 +4,14 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use jiff::SignedDuration;
+
+mod measurements;
 
 use crate::capacity::TARGET_UTILIZATION;
-use crate::history::trend::MIN_POINTS;
 use crate::symbolize::WORKER_COMMAND;
+pub(super) use measurements::{
+    BaselineArgs, BaselineSaveArgs, BaselineShowArgs, FiguresArgs, LoadTestArgs, TrendArgs,
+};
 
 /// A Linux sampling profiler that says how much of the truth it saw.
 #[derive(Debug, Parser)]
@@ -47,6 +50,13 @@ pub(super) enum Command {
     Baseline(BaselineArgs),
     /// Compare the newest figures with the mean of the earlier ones
     Trend(TrendArgs),
+    /// Say whether hot paths got better or worse between two sets of runs, with error bars
+    Compare(CompareArgs),
+    /// Say how long to record so that a comparison finds a change of a given size
+    Plan(PlanArgs),
+    /// For continuous integration
+    #[command(subcommand)]
+    Ci(CiArgs),
     /// Say what can be measured here, and what is missing
     Doctor(DoctorArgs),
     /// Show what perfprof knows of a program, or of itself
@@ -251,6 +261,121 @@ pub(super) struct CapacityArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct CompareArgs {
+    /// Profiles of the runs before the change: pprof (also of Go, py-spy, …), folded stacks or `perf script` text; one or
+    /// several, repeatable
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    pub before: Vec<PathBuf>,
+    /// Profiles of the runs after it
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    pub after: Vec<PathBuf>,
+    /// Units of work (requests, iterations) that each before run did; once for all of them, or once for each in their order
+    #[arg(long, value_name = "N", value_parser = amount, conflicts_with = "load_before", requires = "work_after")]
+    pub work_before: Vec<f64>,
+    /// Units of work that each after run did
+    #[arg(long, value_name = "N", value_parser = amount, conflicts_with = "load_after", requires = "work_before")]
+    pub work_after: Vec<f64>,
+    /// Load-test results of the before runs, once for all of them or once for each: throughput gives the units of work
+    #[arg(long, value_name = "FILE", requires = "load_after")]
+    pub load_before: Vec<PathBuf>,
+    /// Load-test results of the after runs
+    #[arg(long, value_name = "FILE", requires = "load_before")]
+    pub load_after: Vec<PathBuf>,
+    #[command(flatten)]
+    pub judging: JudgingArgs,
+    /// Compare although both sides were recorded differently
+    #[arg(long)]
+    pub force: bool,
+    /// Print `performance-comparison.json` to standard output, too
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What counts as a change, and where its documents go.
+#[derive(Clone, Debug, Args)]
+pub(super) struct JudgingArgs {
+    /// Relative change of a path that matters: less is never told, and an interval within it is `unchanged` [default: 5%]
+    #[arg(long, value_name = "SHARE", value_parser = percentage)]
+    pub tolerance: Option<f64>,
+    /// Paths below this share of the profile on both sides are not tested [default: 0.5%]
+    #[arg(long, value_name = "SHARE", value_parser = percentage)]
+    pub min_share: Option<f64>,
+    /// Function that was to be improved, by the name in the report; repeatable [default: the whole]
+    #[arg(long, value_name = "FUNCTION")]
+    pub target: Vec<String>,
+    /// How much the targeted figures must improve [default: 15%]
+    #[arg(long, value_name = "SHARE", value_parser = percentage)]
+    pub improvement_threshold: Option<f64>,
+    /// Name of what is compared [default: the service of the profiles]
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// Folder for what is written
+    #[arg(long, value_name = "DIR", default_value = ".artifacts/performance")]
+    pub artifacts: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PlanArgs {
+    /// Share of the path that may change: 3% or 0.03
+    #[arg(long, value_name = "SHARE", value_parser = percentage)]
+    pub share: f64,
+    /// Relative change that is to be found: 5% finds growth and shrinking
+    #[arg(long, value_name = "SHARE", value_parser = percentage)]
+    pub change: f64,
+    /// Cores the service uses [default: as in --profile, else 1]
+    #[arg(long, value_name = "CORES", value_parser = amount)]
+    pub cores: Option<f64>,
+    /// Samples per second of CPU time [default: as in --profile, else 199]
+    #[arg(long, short = 'F', value_name = "HZ", value_parser = amount)]
+    pub frequency: Option<f64>,
+    /// Share of such changes that are to be found
+    #[arg(long, value_name = "SHARE", default_value = "80%", value_parser = percentage)]
+    pub power: f64,
+    /// Paths tested together [default: as many as --profile has, else 50]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub paths: Option<u32>,
+    /// A profile of the service: how its samples come in bursts, how many paths it has, its rate and cores
+    #[arg(long, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
+    /// Print JSON to standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CiArgs {
+    /// Record two commands in turns and compare them
+    Run(CiRunArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CiRunArgs {
+    /// Command of the old build, for the shell
+    #[arg(long, value_name = "CMD")]
+    pub before: String,
+    /// Command of the new build
+    #[arg(long, value_name = "CMD")]
+    pub after: String,
+    /// Runs of each
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub runs: u32,
+    /// Samples per second of CPU time
+    #[arg(long, short = 'F', value_name = "HZ", default_value_t = 499, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub frequency: u32,
+    /// Units of work that one run of either command does [default: 1, as both commands do the same]
+    #[arg(long, value_name = "N", value_parser = amount)]
+    pub work: Option<f64>,
+    /// The commands run for a fixed time instead of doing fixed work: compare CPU per second
+    #[arg(long, conflicts_with = "work")]
+    pub fixed_time: bool,
+    #[command(flatten)]
+    pub judging: JudgingArgs,
+    /// Print `performance-comparison.json` to standard output, too
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct PlanningArgs {
     /// Share of the CPU limit that is to be used at p95; what is left is for bursts and for a lost replica
     #[arg(long, value_name = "SHARE", default_value_t = TARGET_UTILIZATION, value_parser = share)]
@@ -263,104 +388,6 @@ pub(super) struct PlanningArgs {
     /// throughput is that of all --replicas together
     #[arg(long, value_name = "FILE")]
     pub load_test: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct LoadTestArgs {
-    /// What a tool wrote, told by its content: k6 (`--summary-export`, `handleSummary`), Locust (`_stats.csv`, with
-    /// `_stats_history.csv` for the number of users; JSON), JMeter (JTL, CSV or XML), Artillery, hey, oha, wrk, or
-    /// perfprof's own form
-    #[arg(required = true, value_name = "FILE")]
-    pub files: Vec<PathBuf>,
-    /// Name of the scenario, where the file says none or another; of several scenarios, the one to take
-    #[arg(long, value_name = "NAME", value_parser = name)]
-    pub scenario: Option<String>,
-    /// Users or connections at once at the peak, where the file does not say
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
-    pub concurrency: Option<u64>,
-    /// The service that was tested
-    #[arg(long, value_name = "NAME", value_parser = name)]
-    pub service: Option<String>,
-    /// Make a scenario of each endpoint (Locust) or label (JMeter)
-    #[arg(long)]
-    pub per_endpoint: bool,
-    /// Folder for load-test-results.json
-    #[arg(long, value_name = "DIR", default_value = ".artifacts/performance")]
-    pub artifacts: PathBuf,
-    /// Print the JSON document to standard output, too
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum BaselineArgs {
-    /// Take the figures of what stands in the artifact folder as the baseline, and add them to the history
-    Save(BaselineSaveArgs),
-    /// Show the baseline
-    Show(BaselineShowArgs),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct BaselineSaveArgs {
-    #[command(flatten)]
-    pub figures: FiguresArgs,
-    /// Leave the history as it is
-    #[arg(long, conflicts_with = "history")]
-    pub no_history: bool,
-    /// Print the JSON document to standard output, too
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Where figures are taken from, and the history they go to.
-#[derive(Debug, Args)]
-pub(super) struct FiguresArgs {
-    /// Also take figures from this profile (.pb.gz, folded stacks), in the place of the same service's; repeatable
-    #[arg(long, value_name = "FILE")]
-    pub profile: Vec<PathBuf>,
-    /// Also take figures from this load-test result, as `perfprof load-test` reads it; repeatable
-    #[arg(long, value_name = "FILE")]
-    pub load_test: Vec<PathBuf>,
-    /// The service that load tests are of which say none [default: the only one there is, or the scenario's name]
-    #[arg(long, value_name = "NAME", value_parser = name)]
-    pub service: Option<String>,
-    /// Folder with coverage.json, bottleneck-report.json, capacity-analysis.json and load-test-results.json
-    #[arg(long, value_name = "DIR", default_value = ".artifacts/performance")]
-    pub artifacts: PathBuf,
-    /// The history's file [default: history.sqlite3 in the artifact folder]
-    #[arg(long, value_name = "FILE")]
-    pub history: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct BaselineShowArgs {
-    /// JSON or CSV [default: baseline-metrics.json, or .csv, in the artifact folder]
-    #[arg(value_name = "FILE")]
-    pub file: Option<PathBuf>,
-    /// Folder with the baseline
-    #[arg(long, value_name = "DIR", default_value = ".artifacts/performance")]
-    pub artifacts: PathBuf,
-    /// Print JSON to standard output
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct TrendArgs {
-    /// How far back the mean reaches, from the newest figure: 90m, 24h, 7d, 2w
-    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = window)]
-    pub window: SignedDuration,
-    /// Earlier figures that it takes for a verdict
-    #[arg(long, value_name = "N", default_value_t = MIN_POINTS, value_parser = points)]
-    pub min_points: usize,
-    /// First add what stands in the artifact folder to the history, without making it the baseline
-    #[arg(long)]
-    pub add: bool,
-    #[command(flatten)]
-    pub figures: FiguresArgs,
-    /// Print JSON to standard output
-    #[arg(long)]
-    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -413,39 +440,22 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Longer names are no names.
-const MAX_NAME_BYTES: usize = 200;
-
-fn name(text: &str) -> Result<String, String> {
-    match text.trim() {
-        "" => Err("a name is needed".into()),
-        long if long.len() > MAX_NAME_BYTES => Err(format!("has more than {MAX_NAME_BYTES} bytes")),
-        name => Ok(name.to_owned()),
-    }
-}
-
-fn window(text: &str) -> Result<SignedDuration, String> {
-    let units = [("m", 60), ("h", 3_600), ("d", 86_400), ("w", 604_800)];
-    let parsed = units.into_iter().find_map(|(unit, seconds)| {
-        let number: i64 = text.strip_suffix(unit)?.parse().ok()?;
-        number.checked_mul(seconds)
-    });
+/// `3%` or `0.03`.
+fn percentage(text: &str) -> Result<f64, String> {
+    let parsed = match text.strip_suffix('%') {
+        Some(percent) => percent.trim().parse::<f64>().map(|value| value / 100.0),
+        None => text.parse::<f64>(),
+    };
     match parsed {
-        Some(seconds) if (60..=MAX_WINDOW_SECONDS).contains(&seconds) => {
-            Ok(SignedDuration::from_secs(seconds))
-        }
-        Some(_) => Err("must be at least a minute and at most ten years".into()),
-        None => Err("not a number with `m`, `h`, `d` or `w`".into()),
+        Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
+        _ => Err("not a share between 0 and 1, as 3% or 0.03".into()),
     }
 }
 
-/// Ten years.
-const MAX_WINDOW_SECONDS: i64 = 10 * 366 * 86_400;
-
-fn points(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(points) if (2..=10_000).contains(&points) => Ok(points),
-        _ => Err("not a number from 2 to 10000: a spread takes two".into()),
+fn amount(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(amount) if amount > 0.0 && amount.is_finite() => Ok(amount),
+        _ => Err("not a number above 0".into()),
     }
 }
 
@@ -473,19 +483,10 @@ mod tests {
             assert!(positive_seconds(bad).is_err(), "{bad}");
         }
         assert_eq!(positive_seconds("0.5"), Ok(0.5));
-        assert_eq!(window("7d"), Ok(SignedDuration::from_hours(168)));
-        assert_eq!(window("2w"), window("14d"));
-        for bad in [
-            "",
-            "7",
-            "d",
-            "0d",
-            "-1d",
-            "30s",
-            "9999999999999999w",
-            "11w2d",
-        ] {
-            assert!(window(bad).is_err(), "{bad}");
+        assert_eq!((percentage("3%"), percentage("0.03")), (Ok(0.03), Ok(0.03)));
+        for bad in ["0", "3", "100%", "-5%", "NaN", "%", ""] {
+            assert!(percentage(bad).is_err(), "{bad}");
         }
+        assert!(amount("0").is_err() && amount("inf").is_err());
     }
 }

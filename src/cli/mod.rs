@@ -9,9 +9,12 @@ mod arm;
 mod baseline;
 mod capacity;
 mod choose;
+mod ci;
+mod compare;
 mod doctor;
 mod load_test;
 mod plan;
+mod plan_comparison;
 mod planning;
 mod publish;
 mod record;
@@ -29,7 +32,7 @@ mod words;
 
 use clap::Parser;
 
-use crate::cli::args::{Cli, Command};
+use crate::cli::args::{CiArgs, Cli, Command};
 use crate::symbolize::worker;
 
 pub use stop::{Exit, Failure};
@@ -58,6 +61,9 @@ pub fn main() -> Exit {
         Command::LoadTest(args) => load_test::run(&args, &log),
         Command::Baseline(args) => baseline::run(&args, &log),
         Command::Trend(args) => trend::run(&args, &log),
+        Command::Compare(args) => compare::run(&args, &log),
+        Command::Plan(args) => plan_comparison::run(&args),
+        Command::Ci(CiArgs::Run(args)) => ci::run(&args, &log),
         Command::Doctor(args) => doctor::run(args.json),
         Command::Show(args) => show::run(&args),
         Command::SymbolWorker(args) => worker::serve(args.memory_bytes)

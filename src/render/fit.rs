@@ -1,7 +1,7 @@
 //! Strings and lists cut to what a person reads. Full values are in the JSON documents.
 
 /// At most `max` characters, cut in the middle: the ends of a name tell more than its template arguments.
-pub(super) fn middle(text: &str, max: usize) -> String {
+pub(crate) fn middle(text: &str, max: usize) -> String {
     let length = text.chars().count();
     if length <= max {
         return text.to_owned();
@@ -14,7 +14,7 @@ pub(super) fn middle(text: &str, max: usize) -> String {
 }
 
 /// At most `max` characters, cut at the start: the end of a path tells most.
-pub(super) fn end(text: &str, max: usize) -> String {
+pub(crate) fn end(text: &str, max: usize) -> String {
     let length = text.chars().count();
     if length <= max {
         return text.to_owned();
@@ -24,7 +24,7 @@ pub(super) fn end(text: &str, max: usize) -> String {
 }
 
 /// The first `head` and last `tail` items, and how many were left out between them.
-pub(super) fn ends<T>(items: &[T], head: usize, tail: usize) -> (&[T], usize, &[T]) {
+pub(crate) fn ends<T>(items: &[T], head: usize, tail: usize) -> (&[T], usize, &[T]) {
     // Leaving out a single item would take as much room as showing it.
     if items.len() <= head + tail + 1 {
         return (items, 0, &[]);

@@ -10,6 +10,7 @@ use std::io;
 use inferno::flamegraph::color::{BackgroundColor, Color, PaletteMap};
 use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
 
+use super::strip::with_strip;
 use crate::profile::{DisplayFrame, Profile, Role, StackEnd, Why};
 use crate::store::folded::foldable;
 
@@ -282,26 +283,10 @@ const LEGEND_HEIGHT: usize = 22;
 
 /// `svg`, made higher by a strip with the hues that occur in it. inferno has no legend of its own.
 fn with_legend(svg: &str, names: &Names) -> String {
-    let Some((height, body)) = image_height(svg).zip(svg.strip_suffix("</svg>")) else {
-        return svg.to_owned();
-    };
-    let higher = height + LEGEND_HEIGHT;
-    let body = body
-        .replacen(
-            &format!("height=\"{height}\""),
-            &format!("height=\"{higher}\""),
-            1,
-        )
-        .replacen(
-            &format!(" {height}\" xmlns"),
-            &format!(" {higher}\" xmlns"),
-            1,
-        )
-        .replacen(
-            &format!("height=\"{height}\" fill=\"url(#background)\""),
-            &format!("height=\"{higher}\" fill=\"url(#background)\""),
-            1,
-        );
+    with_strip(svg, LEGEND_HEIGHT, |top| legend(names, top))
+}
+
+fn legend(names: &Names, top: usize) -> String {
     let mut legend = String::new();
     let mut x = 10;
     for role in names.roles() {
@@ -319,27 +304,17 @@ fn with_legend(svg: &str, names: &Names) -> String {
         legend += &format!(
             "<rect x=\"{x}\" y=\"{}\" width=\"12\" height=\"12\" fill=\"rgb({r},{g},{b})\"/>\
              <text x=\"{}\" y=\"{}\">{label}</text>",
-            height,
+            top,
             x + 17,
-            height + 10
+            top + 10
         );
         x += 17 + label.len() * LEGEND_CHAR_WIDTH + 20;
     }
-    format!("{body}<style>{STYLE}</style><g id=\"legend\">{legend}</g></svg>")
+    legend
 }
-
-/// Thin lines between neighbours of one shade, and a search button that can be seen.
-const STYLE: &str =
-    "#frames > g:not(:hover) > rect { stroke:white; stroke-width:0.4; } #search { opacity:0.6; }";
 
 /// Pixels a character of the legend takes at most.
 const LEGEND_CHAR_WIDTH: usize = 8;
-
-/// From the header `<svg … height="N" …>`.
-fn image_height(svg: &str) -> Option<usize> {
-    let (_, rest) = svg.split_once(" height=\"")?;
-    rest.split_once('"')?.0.parse().ok()
-}
 
 #[cfg(test)]
 mod tests {

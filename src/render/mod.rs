@@ -5,14 +5,16 @@
 pub mod baselines;
 pub mod bottleneck;
 pub mod coverage;
+pub mod diff_flamegraph;
 pub mod escape;
-mod fit;
+pub(crate) mod fit;
 pub mod flamegraph;
 pub mod load_tests;
 pub mod markdown;
 pub mod short_names;
 pub mod speedscope;
-mod table;
+mod strip;
+pub(crate) mod table;
 pub mod terminal;
 pub mod trends;
 pub mod units;

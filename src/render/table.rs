@@ -4,19 +4,19 @@
 
 /// Side on which a column's cells stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Align {
+pub(crate) enum Align {
     Left,
     Right,
 }
 
 #[derive(Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     align: Vec<Align>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub(super) fn new(head: &[(&str, Align)]) -> Table {
+    pub(crate) fn new(head: &[(&str, Align)]) -> Table {
         Table {
             align: head.iter().map(|(_, align)| *align).collect(),
             rows: vec![head.iter().map(|(name, _)| (*name).to_owned()).collect()],
@@ -24,18 +24,18 @@ impl Table {
     }
 
     /// Adds a row; it has one cell per column.
-    pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
         debug_assert_eq!(N, self.align.len(), "one cell per column");
         self.rows.push(cells.into());
     }
 
     /// Whether it has no rows but its head.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rows.len() == 1
     }
 
     /// The table, every line ended.
-    pub(super) fn to_markdown(&self) -> String {
+    pub(crate) fn to_markdown(&self) -> String {
         let width = |column: usize| {
             let cells = self.rows.iter().map(|row| row[column].chars().count());
             cells.max().unwrap_or(0).max(3)

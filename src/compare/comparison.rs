@@ -1,0 +1,474 @@
+//! The comparison itself, put together from this room's parts: identity, evidence, evaluation, verdicts.
+
+use super::call_tree::CallTree;
+use super::decide::{Judged, Verdict, judge};
+use super::evaluate::{Design, Estimate, Evaluation, RelativeInterval, evaluate};
+use super::identity::{FnIx, Functions};
+use super::material::Material;
+use super::self_check::SelfCheck;
+use super::settle::{Settle, settle, smallest_change};
+use super::{Kpi, LoadSide, Measure, Options, Run, comparable, kpi, self_check};
+use crate::analysis::Measure as Weighing;
+
+/// One figure on both sides.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure {
+    pub before: f64,
+    pub after: f64,
+    /// Relative; `None` where there was nothing before.
+    pub change: Option<f64>,
+    /// 95 %, of the relative change.
+    pub interval: RelativeInterval,
+}
+
+/// The same path measured in every way that both sides know. Costs and cores in CPU seconds, shares 0 to 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figures {
+    pub cost: Option<Figure>,
+    pub cores: Option<Figure>,
+    pub share: Option<Figure>,
+}
+
+/// A function whose cost went elsewhere without being saved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shift {
+    /// Into this caller.
+    InlinedInto(String),
+    /// Out of this caller.
+    OutlinedFrom(String),
+}
+
+/// A function with all below it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Path {
+    pub name: String,
+    pub kernel: bool,
+    /// Path of its binary; empty where unknown.
+    pub module: String,
+    /// Its name before, where it has another now.
+    pub renamed_from: Option<String>,
+    /// Where the caller's sum decided.
+    pub shift: Option<Shift>,
+    pub verdict: Verdict,
+    /// By the measure that decides.
+    pub figure: Figure,
+    pub figures: Figures,
+    /// Shares of the function's own code, before and after.
+    pub self_share: [f64; 2],
+    /// Of no difference; and the false discovery rate at which this one would be told.
+    pub p: f64,
+    pub q: f64,
+    /// It grew or shrank only as most of the profile did.
+    pub only_common: bool,
+    /// The smallest growth that this data would have shown in four of five cases, relative.
+    pub smallest_change: Option<f64>,
+    pub settle: Option<Settle>,
+    /// A callee whose change is (most of) this one's.
+    pub explained_by: Option<String>,
+}
+
+/// Functions too small to be tested.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Untested {
+    pub functions: usize,
+    /// Share of their own code, before and after.
+    pub self_share: [f64; 2],
+}
+
+/// What the comparison found.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    pub service: String,
+    pub verdict: Verdict,
+    /// One sentence.
+    pub reason: String,
+    pub measure: Measure,
+    /// Whether weights are CPU time; else ticks.
+    pub by_cpu_time: bool,
+    pub runs: [Vec<RunFacts>; 2],
+    /// The whole by the measure that decides; `None` where that is the share.
+    pub total: Option<(Figure, Verdict)>,
+    /// By size of the change that is explained by nothing else, changed ones first.
+    pub paths: Vec<Path>,
+    pub untested: Untested,
+    pub interleaved: bool,
+    pub self_check: Option<SelfCheck>,
+    pub design_effect: f64,
+    pub by_time: bool,
+    pub kpis: Vec<Kpi>,
+    /// Whole sentences: what to know when reading this.
+    pub warnings: Vec<String>,
+    /// Whole sentences: why no conclusion should be drawn; empty when one may.
+    pub doubts: Vec<String>,
+    pub options: Options,
+    /// For pictures.
+    pub(super) stacks: Stacks,
+}
+
+/// A run as the documents state it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunFacts {
+    pub label: String,
+    pub samples: u64,
+    pub cpu_seconds: Option<f64>,
+    pub seconds: Option<f64>,
+    pub work: Option<f64>,
+    pub work_source: Option<String>,
+    pub started_unix_ns: Option<u64>,
+    pub event: String,
+    pub unwind: String,
+    pub command: String,
+}
+
+/// The stacks of both sides, and what became of their functions.
+#[derive(Debug, Clone)]
+pub(super) struct Stacks {
+    pub(super) tree: std::sync::Arc<CallTree>,
+    pub(super) functions: std::sync::Arc<Functions>,
+    pub(super) alias: Vec<FnIx>,
+    /// Whole of each side in the measure's unit.
+    pub(super) amounts: [f64; 2],
+    pub(super) ticks: [u64; 2],
+}
+
+/// Every measure that both sides know, evaluated.
+struct Evaluations {
+    cost: Option<Evaluation>,
+    cores: Option<Evaluation>,
+    share: Evaluation,
+}
+
+impl Evaluations {
+    fn of(material: &Material, runs: [&[Run]; 2], paired: bool) -> Evaluations {
+        let by = |measure: Measure| {
+            let [before, after] = material.evidence(runs, measure);
+            evaluate(&before, &after, design(material, measure, paired))
+        };
+        let known = |known: fn(&Run) -> bool| runs.iter().all(|side| side.iter().all(known));
+        Evaluations {
+            cost: known(|run| run.work.is_some()).then(|| by(Measure::Cost)),
+            cores: known(|run| run.cpu_seconds().is_some() && run.seconds().is_some())
+                .then(|| by(Measure::Cores)),
+            share: by(Measure::Share),
+        }
+    }
+
+    fn by(&self, measure: Measure) -> &Evaluation {
+        let chosen = match measure {
+            Measure::Cost => self.cost.as_ref(),
+            Measure::Cores => self.cores.as_ref(),
+            Measure::Share => None,
+        };
+        chosen.unwrap_or(&self.share)
+    }
+}
+
+fn design(material: &Material, measure: Measure, paired: bool) -> Design {
+    Design {
+        paths: material.tested.len(),
+        amounts: measure != Measure::Share,
+        paired,
+    }
+}
+
+impl Comparison {
+    /// Compares. Both sides have at least one run, and every run a sample.
+    pub fn of(
+        service: &str,
+        before: &[Run],
+        after: &[Run],
+        loads: [&LoadSide; 2],
+        options: &Options,
+    ) -> Comparison {
+        let (before, after, interleaved) = super::run::in_pairs(before, after);
+        let runs = [before.as_slice(), after.as_slice()];
+        let material = Material::of(runs, options.min_share);
+        let measure = Measure::of(runs[0], runs[1]);
+        let evaluations = Evaluations::of(&material, runs, interleaved);
+        let evaluation = evaluations.by(measure);
+        // Cost per unit of work does not grow because others shrink.
+        let growth = (measure != Measure::Cost).then_some(material.growth);
+        let total = evaluation.total.as_ref();
+        let (judged, total_judged) = judge(&evaluation.paths, total, growth, options);
+        let [evidence, _] = material.evidence(runs, measure);
+        let design = design(&material, measure, interleaved);
+        let mut comparison = Comparison {
+            service: service.to_owned(),
+            verdict: Verdict::Inconclusive,
+            reason: String::new(),
+            measure,
+            by_cpu_time: material.weighing == Weighing::CpuTime,
+            runs: runs.map(|side| side.iter().map(RunFacts::of).collect()),
+            total: total
+                .zip(total_judged)
+                .map(|(estimate, judged)| (figure(estimate), judged.verdict)),
+            paths: paths(&material, &evaluations, measure, &judged, options),
+            untested: material.untested(),
+            interleaved,
+            self_check: self_check::check(&evidence, design, options),
+            design_effect: evaluation.design_effect,
+            by_time: evaluation.by_time,
+            kpis: Vec::new(),
+            warnings: warnings(runs, measure, evaluation, &material),
+            doubts: comparable::doubts(runs[0], runs[1]),
+            options: options.clone(),
+            stacks: material.stacks([
+                total.map_or(1.0, |t| t.before),
+                total.map_or(1.0, |t| t.after),
+            ]),
+        };
+        comparison.kpis = kpi::of(&comparison, loads);
+        comparison.settle_shifts();
+        comparison.conclude();
+        comparison.sort();
+        comparison
+    }
+
+    /// Code that only moved has the verdict of the caller whose sum decides.
+    fn settle_shifts(&mut self) {
+        let verdicts: std::collections::HashMap<String, Verdict> = self
+            .paths
+            .iter()
+            .filter(|path| path.shift.is_none())
+            .map(|path| (path.name.clone(), path.verdict))
+            .collect();
+        for path in &mut self.paths {
+            let caller = match &path.shift {
+                Some(Shift::InlinedInto(caller) | Shift::OutlinedFrom(caller)) => caller,
+                None => continue,
+            };
+            // Only a change of the caller's sum is one; that nothing but a place changed needs no more evidence.
+            path.verdict = verdicts.get(caller).copied().unwrap_or(Verdict::Unchanged);
+            path.explained_by = path.verdict.is_change().then(|| caller.clone());
+        }
+    }
+
+    fn conclude(&mut self) {
+        if let Some(check) = self.self_check.as_ref().filter(|check| !check.passed()) {
+            self.doubts.push(format!(
+                "the before side is told from itself in {} of {} comparisons ({:.0} %): on this machine, with this service, false \
+                 alarms are more frequent than 5 %",
+                check.false_alarms,
+                check.comparisons,
+                check.rate() * 100.0
+            ));
+        }
+        let (verdict, reason) = self.overall();
+        let doubted = !self.doubts.is_empty();
+        self.reason = match (doubted, verdict) {
+            (false, _) => reason,
+            (true, _) => format!("{}. What was seen nevertheless: {reason}", self.doubts[0]),
+        };
+        self.verdict = match doubted {
+            true => Verdict::Inconclusive,
+            false => verdict,
+        };
+    }
+
+    /// The verdict, were there no doubts.
+    fn overall(&self) -> (Verdict, String) {
+        let told = |verdict: Verdict| {
+            let whole = self
+                .total
+                .iter()
+                .filter(|(_, v)| *v == verdict)
+                .map(|_| "the whole".to_owned());
+            let paths = self
+                .paths
+                .iter()
+                .filter(|path| path.verdict == verdict && path.explained_by.is_none());
+            whole
+                .chain(paths.map(|path| format!("`{}`", path.name)))
+                .collect::<Vec<String>>()
+        };
+        let (regressed, improved) = (told(Verdict::Regressed), told(Verdict::Improved));
+        if !regressed.is_empty() {
+            let besides = match improved.is_empty() {
+                true => String::new(),
+                false => format!("; improved: {}", listed(&improved)),
+            };
+            return (
+                Verdict::Regressed,
+                format!("regressed: {}{besides}", listed(&regressed)),
+            );
+        }
+        if !improved.is_empty() {
+            return (
+                Verdict::Improved,
+                format!("improved: {}; nothing regressed", listed(&improved)),
+            );
+        }
+        let open: Vec<String> = self.open_questions();
+        match open.is_empty() {
+            true => (
+                Verdict::Unchanged,
+                format!(
+                    "all that matters is equal within {:.0} %",
+                    self.options.tolerance * 100.0
+                ),
+            ),
+            false => (
+                Verdict::Inconclusive,
+                format!(
+                    "nothing is told as changed, but not enough was recorded to show {} unchanged",
+                    listed(&open)
+                ),
+            ),
+        }
+    }
+
+    /// What would have to be shown unchanged, and was not.
+    fn open_questions(&self) -> Vec<String> {
+        let is_open = |verdict: Verdict| verdict == Verdict::Inconclusive;
+        let whole = self
+            .total
+            .iter()
+            .filter(|(_, v)| is_open(*v))
+            .map(|_| "the whole".to_owned());
+        let hot = self.paths.iter().filter(|path| {
+            let share = path
+                .figures
+                .share
+                .as_ref()
+                .map_or(0.0, |share| share.before.max(share.after));
+            share >= self.options.hot_share && is_open(path.verdict)
+        });
+        whole
+            .chain(hot.map(|path| format!("`{}`", path.name)))
+            .collect()
+    }
+
+    /// Changes first, those that explain others before those explained; then by size.
+    fn sort(&mut self) {
+        let size = |path: &Path| (path.figure.after - path.figure.before).abs();
+        let weight = |path: &Path| path.figure.before.max(path.figure.after);
+        self.paths.sort_by(|a, b| {
+            let rank = |path: &Path| (!path.verdict.is_change(), path.explained_by.is_some());
+            rank(a)
+                .cmp(&rank(b))
+                .then_with(|| match a.verdict.is_change() {
+                    true => size(b).total_cmp(&size(a)),
+                    false => weight(b).total_cmp(&weight(a)),
+                })
+        });
+    }
+}
+
+/// Names for a sentence: the first three.
+fn listed(names: &[String]) -> String {
+    let shown = names.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+    match names.len() {
+        0..=3 => shown,
+        more => format!("{shown} and {} more", more - 3),
+    }
+}
+
+pub(super) fn figure(estimate: &Estimate) -> Figure {
+    Figure {
+        before: estimate.before,
+        after: estimate.after,
+        change: estimate.change(),
+        interval: estimate.interval,
+    }
+}
+
+fn paths(
+    material: &Material,
+    evaluations: &Evaluations,
+    measure: Measure,
+    judged: &[Judged],
+    options: &Options,
+) -> Vec<Path> {
+    let evaluation = evaluations.by(measure);
+    let explained = material.explained(judged);
+    let tested = judged.len() + usize::from(evaluation.total.is_some());
+    let of_path = |(ix, function): (usize, &FnIx)| {
+        let (estimate, judged) = (&evaluation.paths[ix], &judged[ix]);
+        let name = material.functions.get(*function);
+        let rate = options.false_discovery_rate;
+        let by = |evaluation: &Evaluation| figure(&evaluation.paths[ix]);
+        Path {
+            name: name.name.clone(),
+            kernel: name.kernel,
+            module: material.functions.module(*function).to_owned(),
+            renamed_from: material.renamed_from(*function),
+            shift: material.shift(*function),
+            verdict: judged.verdict,
+            figure: figure(estimate),
+            figures: Figures {
+                cost: evaluations.cost.as_ref().map(by),
+                cores: evaluations.cores.as_ref().map(by),
+                share: Some(by(&evaluations.share)),
+            },
+            self_share: material.graph.self_weight[function.0 as usize],
+            p: estimate.p,
+            q: judged.q,
+            only_common: judged.only_common,
+            smallest_change: smallest_change(estimate, judged.margin, rate, tested),
+            settle: match judged.verdict {
+                Verdict::Inconclusive => settle(estimate, judged, rate, tested),
+                _ => None,
+            },
+            explained_by: explained[ix].map(|callee| material.functions.get(callee).name.clone()),
+        }
+    };
+    material.tested.iter().enumerate().map(of_path).collect()
+}
+
+fn warnings(
+    runs: [&[Run]; 2],
+    measure: Measure,
+    evaluation: &Evaluation,
+    material: &Material,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    match measure {
+        Measure::Cost if material.weighing == Weighing::Ticks => warnings.push(
+            "CPU time is not known: samples per unit of work are compared, as if both sides were sampled at one rate".to_owned(),
+        ),
+        Measure::Cost => {}
+        Measure::Cores => warnings.push(
+            "the amount of work is not known: CPU time per second is compared, as if both sides served the same load (give \
+             `--work-before` and `--work-after`, or load-test results)"
+                .to_owned(),
+        ),
+        Measure::Share => warnings.push(
+            "only shares are known, and they mislead: when one path halves, all others grow in share. A path is told as changed \
+             only against the growth that most of the profile has in common"
+                .to_owned(),
+        ),
+    }
+    if runs.iter().any(|side| side.len() < 2) {
+        warnings.push(format!(
+            "with one run on a side, how much runs differ by themselves is not measured: {:.0} % are assumed for CPU time as a \
+             whole. Several interleaved runs a side measure it (`perfprof ci run`)",
+            super::evaluate::SINGLE_RUN_DEVIATION * 100.0
+        ));
+    }
+    if !evaluation.by_time {
+        warnings.push(
+            "profiles without time slices (another tool's) do not say how samples come in bursts; intervals rest on the number of \
+             samples and on how runs differ"
+                .to_owned(),
+        );
+    }
+    warnings
+}
+
+impl RunFacts {
+    fn of(run: &Run) -> RunFacts {
+        let recording = &run.profile.recording;
+        RunFacts {
+            label: run.label.clone(),
+            samples: run.profile.total_count(),
+            cpu_seconds: run.cpu_seconds(),
+            seconds: run.seconds(),
+            work: run.work,
+            work_source: run.work_source.clone(),
+            started_unix_ns: run.started_unix_ns(),
+            event: recording.event.clone(),
+            unwind: recording.unwind.clone(),
+            command: recording.command.clone(),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Would the before side be told from itself? Its runs, or blocks of its run, are dealt to two sides again and again and
+//! compared as before and after are. Whatever is told then is a false alarm, on this machine, with this service.
+
+use fastrand::Rng;
+
+use super::Options;
+use super::blocks::Evidence;
+use super::decide::judge;
+use super::evaluate::{Design, evaluate};
+use crate::analysis::stats::MIN_BLOCKS;
+
+/// Deals. With 60 a rate of 5 % is three.
+const DEALS: usize = 60;
+/// From this many runs on whole runs are dealt.
+const MIN_RUNS: usize = 4;
+/// Neighbouring blocks are dealt together, so that each side has stretches of time and not every other block.
+const STRETCH: usize = 3;
+/// A higher rate of false alarms makes the comparison inconclusive.
+pub const MAX_FALSE_ALARMS: f64 = 0.05;
+const SEED: u64 = 0x0a11_0a11;
+
+/// How often the before side was told from itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SelfCheck {
+    pub comparisons: usize,
+    pub false_alarms: usize,
+    /// `runs` or `blocks`: what was dealt to two sides.
+    pub dealt: &'static str,
+}
+
+impl SelfCheck {
+    pub fn rate(&self) -> f64 {
+        self.false_alarms as f64 / self.comparisons.max(1) as f64
+    }
+
+    pub fn passed(&self) -> bool {
+        self.rate() <= MAX_FALSE_ALARMS
+    }
+}
+
+/// `None` where the before side cannot be parted: a few runs without time slices.
+pub(super) fn check(before: &[Evidence], design: Design, options: &Options) -> Option<SelfCheck> {
+    let mut rng = Rng::with_seed(SEED);
+    let (deals, dealt) = match before.len() >= MIN_RUNS {
+        true => (deals_of_runs(before, &mut rng), "runs"),
+        false => (deals_of_blocks(before, &mut rng), "blocks"),
+    };
+    if deals.is_empty() {
+        return None;
+    }
+    let design = Design {
+        paired: false,
+        ..design
+    };
+    let alarmed = |[a, b]: &[Vec<Evidence>; 2]| {
+        let evaluation = evaluate(a, b, design);
+        let (paths, total) = judge(&evaluation.paths, evaluation.total.as_ref(), None, options);
+        paths
+            .iter()
+            .chain(&total)
+            .any(|judged| judged.verdict.is_change())
+    };
+    Some(SelfCheck {
+        comparisons: deals.len(),
+        false_alarms: deals.iter().filter(|deal| alarmed(deal)).count(),
+        dealt,
+    })
+}
+
+/// Distinct halves of the runs.
+fn deals_of_runs(runs: &[Evidence], rng: &mut Rng) -> Vec<[Vec<Evidence>; 2]> {
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..4 * DEALS {
+        let mut order: Vec<usize> = (0..runs.len()).collect();
+        rng.shuffle(&mut order);
+        let mut half = order[..runs.len() / 2].to_vec();
+        half.sort_unstable();
+        seen.insert(half);
+        if seen.len() == DEALS {
+            break;
+        }
+    }
+    let part = |half: Vec<usize>| {
+        let (a, b): (Vec<usize>, Vec<usize>) = (0..runs.len()).partition(|ix| half.contains(ix));
+        [a, b].map(|side| side.into_iter().map(|ix| runs[ix].clone()).collect())
+    };
+    seen.into_iter().map(part).collect()
+}
+
+/// Halves of each run's stretches of blocks.
+fn deals_of_blocks(runs: &[Evidence], rng: &mut Rng) -> Vec<[Vec<Evidence>; 2]> {
+    if runs.is_empty() || runs.iter().any(|run| run.blocks() < 2 * MIN_BLOCKS) {
+        return Vec::new();
+    }
+    (0..DEALS)
+        .map(|_| {
+            let mut sides = [Vec::new(), Vec::new()];
+            for run in runs {
+                let stretches = run.blocks().div_ceil(STRETCH);
+                let mut order: Vec<usize> = (0..stretches).collect();
+                rng.shuffle(&mut order);
+                let first = &order[..stretches / 2];
+                let (a, b): (Vec<usize>, Vec<usize>) =
+                    (0..run.blocks()).partition(|block| first.contains(&(block / STRETCH)));
+                sides[0].push(run.subset(&a));
+                sides[1].push(run.subset(&b));
+            }
+            sides
+        })
+        .collect()
+}

@@ -1,0 +1,1 @@
+//! Comparisons of profiles whose truth is known.
