@@ -199,9 +199,7 @@ impl Comparison {
             measure,
             by_cpu_time: material.weighing == Weighing::CpuTime,
             runs: runs.map(|side| side.iter().map(RunFacts::of).collect()),
-            total: total
-                .zip(total_judged)
-                .map(|(estimate, judged)| (figure(estimate), judged.verdict)),
+            total: total.zip(total_judged).map(|(estimate, judged)| (figure(estimate), judged.verdict)),
             paths: paths(&material, &evaluations, measure, &judged, options),
             untested: material.untested(),
             interleaved,
@@ -212,10 +210,7 @@ impl Comparison {
             warnings: warnings(runs, measure, evaluation, &material),
             doubts: comparable::doubts(runs[0], runs[1]),
             options: options.clone(),
-            stacks: material.stacks([
-                total.map_or(1.0, |t| t.before),
-                total.map_or(1.0, |t| t.after),
-            ]),
+            stacks: material.stacks([total.map_or(1.0, |t| t.before), total.map_or(1.0, |t| t.after)]),
         };
         comparison.kpis = kpi::of(&comparison, loads);
         comparison.settle_shifts();
@@ -268,18 +263,9 @@ impl Comparison {
     /// The verdict, were there no doubts.
     fn overall(&self) -> (Verdict, String) {
         let told = |verdict: Verdict| {
-            let whole = self
-                .total
-                .iter()
-                .filter(|(_, v)| *v == verdict)
-                .map(|_| "the whole".to_owned());
-            let paths = self
-                .paths
-                .iter()
-                .filter(|path| path.verdict == verdict && path.explained_by.is_none());
-            whole
-                .chain(paths.map(|path| format!("`{}`", path.name)))
-                .collect::<Vec<String>>()
+            let whole = self.total.iter().filter(|(_, v)| *v == verdict).map(|_| "the whole".to_owned());
+            let paths = self.paths.iter().filter(|path| path.verdict == verdict && path.explained_by.is_none());
+            whole.chain(paths.map(|path| format!("`{}`", path.name))).collect::<Vec<String>>()
         };
         let (regressed, improved) = (told(Verdict::Regressed), told(Verdict::Improved));
         if !regressed.is_empty() {
@@ -287,32 +273,20 @@ impl Comparison {
                 true => String::new(),
                 false => format!("; improved: {}", listed(&improved)),
             };
-            return (
-                Verdict::Regressed,
-                format!("regressed: {}{besides}", listed(&regressed)),
-            );
+            return (Verdict::Regressed, format!("regressed: {}{besides}", listed(&regressed)));
         }
         if !improved.is_empty() {
-            return (
-                Verdict::Improved,
-                format!("improved: {}; nothing regressed", listed(&improved)),
-            );
+            return (Verdict::Improved, format!("improved: {}; nothing regressed", listed(&improved)));
         }
         let open: Vec<String> = self.open_questions();
         match open.is_empty() {
             true => (
                 Verdict::Unchanged,
-                format!(
-                    "all that matters is equal within {:.0} %",
-                    self.options.tolerance * 100.0
-                ),
+                format!("all that matters is equal within {:.0} %", self.options.tolerance * 100.0),
             ),
             false => (
                 Verdict::Inconclusive,
-                format!(
-                    "nothing is told as changed, but not enough was recorded to show {} unchanged",
-                    listed(&open)
-                ),
+                format!("nothing is told as changed, but not enough was recorded to show {} unchanged", listed(&open)),
             ),
         }
     }
@@ -320,22 +294,12 @@ impl Comparison {
     /// What would have to be shown unchanged, and was not.
     fn open_questions(&self) -> Vec<String> {
         let is_open = |verdict: Verdict| verdict == Verdict::Inconclusive;
-        let whole = self
-            .total
-            .iter()
-            .filter(|(_, v)| is_open(*v))
-            .map(|_| "the whole".to_owned());
+        let whole = self.total.iter().filter(|(_, v)| is_open(*v)).map(|_| "the whole".to_owned());
         let hot = self.paths.iter().filter(|path| {
-            let share = path
-                .figures
-                .share
-                .as_ref()
-                .map_or(0.0, |share| share.before.max(share.after));
+            let share = path.figures.share.as_ref().map_or(0.0, |share| share.before.max(share.after));
             share >= self.options.hot_share && is_open(path.verdict)
         });
-        whole
-            .chain(hot.map(|path| format!("`{}`", path.name)))
-            .collect()
+        whole.chain(hot.map(|path| format!("`{}`", path.name))).collect()
     }
 
     /// Changes first, those that explain others before those explained; then by size.
@@ -344,12 +308,10 @@ impl Comparison {
         let weight = |path: &Path| path.figure.before.max(path.figure.after);
         self.paths.sort_by(|a, b| {
             let rank = |path: &Path| (!path.verdict.is_change(), path.explained_by.is_some());
-            rank(a)
-                .cmp(&rank(b))
-                .then_with(|| match a.verdict.is_change() {
-                    true => size(b).total_cmp(&size(a)),
-                    false => weight(b).total_cmp(&weight(a)),
-                })
+            rank(a).cmp(&rank(b)).then_with(|| match a.verdict.is_change() {
+                true => size(b).total_cmp(&size(a)),
+                false => weight(b).total_cmp(&weight(a)),
+            })
         });
     }
 }
@@ -415,12 +377,7 @@ fn paths(
     material.tested.iter().enumerate().map(of_path).collect()
 }
 
-fn warnings(
-    runs: [&[Run]; 2],
-    measure: Measure,
-    evaluation: &Evaluation,
-    material: &Material,
-) -> Vec<String> {
+fn warnings(runs: [&[Run]; 2], measure: Measure, evaluation: &Evaluation, material: &Material) -> Vec<String> {
     let mut warnings = Vec::new();
     match measure {
         Measure::Cost if material.weighing == Weighing::Ticks => warnings.push(

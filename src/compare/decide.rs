@@ -57,11 +57,7 @@ pub(super) fn judge(
     growth: Option<f64>,
     options: &Options,
 ) -> (Vec<Judged>, Option<Judged>) {
-    let tested: Vec<f64> = paths
-        .iter()
-        .chain(total)
-        .map(|estimate| estimate.p)
-        .collect();
+    let tested: Vec<f64> = paths.iter().chain(total).map(|estimate| estimate.p).collect();
     let q = false_discovery_rates(&tested);
     let whole = total.map_or(1.0, |total| total.before);
     let judged = paths.iter().zip(&q).map(|(estimate, q)| {
@@ -70,24 +66,13 @@ pub(super) fn judge(
         one(estimate, *q, margin, growth, options.false_discovery_rate)
     });
     let of_total = total.zip(q.last()).map(|(estimate, q)| {
-        one(
-            estimate,
-            *q,
-            options.tolerance,
-            None,
-            options.false_discovery_rate,
-        )
+        one(estimate, *q, options.tolerance, None, options.false_discovery_rate)
     });
     (judged.collect(), of_total)
 }
 
 fn one(estimate: &Estimate, q: f64, margin: f64, growth: Option<f64>, rate: f64) -> Judged {
-    let judged = |verdict, only_common| Judged {
-        verdict,
-        q,
-        margin,
-        only_common,
-    };
+    let judged = |verdict, only_common| Judged { verdict, q, margin, only_common };
     let direction = match estimate.difference > 0.0 {
         true => Verdict::Regressed,
         false => Verdict::Improved,
@@ -123,11 +108,7 @@ fn against(estimate: &Estimate, growth: f64) -> (Option<f64>, RelativeInterval) 
 }
 
 /// Whether a change goes the same way, far enough, with the common growth taken out.
-fn holds(
-    direction: Verdict,
-    (change, interval): (Option<f64>, RelativeInterval),
-    margin: f64,
-) -> bool {
+fn holds(direction: Verdict, (change, interval): (Option<f64>, RelativeInterval), margin: f64) -> bool {
     match (direction, change) {
         (_, None) => true,
         (Verdict::Regressed, Some(change)) => change >= margin && interval.low > 0.0,
@@ -180,10 +161,7 @@ mod tests {
             error: 0.01,
             dof: 50.0,
             p: if low > 0.0 || high < 0.0 { 1e-6 } else { 0.5 },
-            interval: RelativeInterval {
-                low,
-                high: Some(high),
-            },
+            interval: RelativeInterval { low, high: Some(high) },
             by_length: 1.0,
         }
     }
@@ -194,32 +172,14 @@ mod tests {
 
     #[test]
     fn equality_has_to_be_shown_and_small_changes_are_none() {
-        assert_eq!(
-            verdict(estimate(0.3, 0.3, -0.04, 0.04), None),
-            Verdict::Unchanged
-        );
-        assert_eq!(
-            verdict(estimate(0.3, 0.3, -0.06, 0.04), None),
-            Verdict::Inconclusive
-        );
-        assert_eq!(
-            verdict(estimate(0.3, 0.24, -0.25, -0.15), None),
-            Verdict::Improved
-        );
-        assert_eq!(
-            verdict(estimate(0.3, 0.36, 0.15, 0.25), None),
-            Verdict::Regressed
-        );
+        assert_eq!(verdict(estimate(0.3, 0.3, -0.04, 0.04), None), Verdict::Unchanged);
+        assert_eq!(verdict(estimate(0.3, 0.3, -0.06, 0.04), None), Verdict::Inconclusive);
+        assert_eq!(verdict(estimate(0.3, 0.24, -0.25, -0.15), None), Verdict::Improved);
+        assert_eq!(verdict(estimate(0.3, 0.36, 0.15, 0.25), None), Verdict::Regressed);
         // Certain, and too little to matter.
-        assert_eq!(
-            verdict(estimate(0.3, 0.309, 0.02, 0.04), None),
-            Verdict::Unchanged
-        );
+        assert_eq!(verdict(estimate(0.3, 0.309, 0.02, 0.04), None), Verdict::Unchanged);
         // A twentieth of a permille of the whole may do what it likes.
-        assert_eq!(
-            verdict(estimate(0.001, 0.0015, 0.4, 0.6), None),
-            Verdict::Unchanged
-        );
+        assert_eq!(verdict(estimate(0.001, 0.0015, 0.4, 0.6), None), Verdict::Unchanged);
     }
 
     #[test]
@@ -228,10 +188,7 @@ mod tests {
         let grown = estimate(0.70, 0.76, others - 1.02, others - 0.98);
         assert_eq!(verdict(grown.clone(), None), Verdict::Regressed);
         let judged = judge(&[grown], None, Some(others), &Options::default()).0[0];
-        assert_eq!(
-            (judged.verdict, judged.only_common),
-            (Verdict::Unchanged, true)
-        );
+        assert_eq!((judged.verdict, judged.only_common), (Verdict::Unchanged, true));
         let halved = estimate(0.30, 0.24, -0.25, -0.15);
         assert_eq!(verdict(halved, Some(others)), Verdict::Improved);
     }

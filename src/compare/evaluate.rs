@@ -82,10 +82,7 @@ pub(super) fn evaluate(before: &[Evidence], after: &[Evidence], design: Design) 
         sources.amount_variance = 0.0;
     }
     let amount = |side: &[Evidence]| match design.amounts {
-        true => {
-            side.iter().map(|run| run.amount).sum::<f64>()
-                / side.iter().map(|run| run.per).sum::<f64>()
-        }
+        true => side.iter().map(|run| run.amount).sum::<f64>() / side.iter().map(|run| run.per).sum::<f64>(),
         false => 1.0,
     };
     let amounts = [amount(before), amount(after)];
@@ -112,19 +109,9 @@ impl Sources {
     fn of(sides: [&[Evidence]; 2], inner: &[Within; 2], design: Design) -> Sources {
         if sides.iter().all(|side| side.len() >= 2) {
             let paired = design.paired && sides[0].len() >= between::MIN_PAIRS;
-            let Between {
-                factor,
-                dof,
-                amount_variance,
-                amount_dof,
-            } = between::of(sides, [&inner[0], &inner[1]], paired);
-            return Sources {
-                factor,
-                dof,
-                amount_variance,
-                amount_dof,
-                amount_by_length: 0.0,
-            };
+            let Between { factor, dof, amount_variance, amount_dof } =
+                between::of(sides, [&inner[0], &inner[1]], paired);
+            return Sources { factor, dof, amount_variance, amount_dof, amount_by_length: 0.0 };
         }
         let by_time = inner[0].amount_variance + inner[1].amount_variance;
         let between = 2.0 * SINGLE_RUN_DEVIATION * SINGLE_RUN_DEVIATION;
@@ -141,46 +128,26 @@ impl Sources {
         let value = |side: usize| amounts[side] * inner[side].share[path];
         // Of a square root: a quarter of the variance over the value.
         let of_share = |side: usize| {
-            let Within {
-                variance,
-                share,
-                ticks,
-                ..
-            } = &inner[side];
+            let Within { variance, share, ticks, .. } = &inner[side];
             amounts[side] * variance[path] / (4.0 * smoothed(share[path], *ticks))
         };
         let shares = self.factor[path] * (of_share(0) + of_share(1));
         let whole = (value(0) + value(1)) / 8.0 * self.amount_variance;
         let dof = satterthwaite([(shares, self.dof), (whole, self.amount_dof)]);
         let lessened = shares / self.factor[path] + whole * self.amount_by_length;
-        estimate(
-            value(0),
-            value(1),
-            shares + whole,
-            dof,
-            lessened / (shares + whole),
-        )
+        estimate(value(0), value(1), shares + whole, dof, lessened / (shares + whole))
     }
 
     fn total(&self, amounts: [f64; 2]) -> Estimate {
         let variance = (amounts[0] + amounts[1]) / 8.0 * self.amount_variance;
-        estimate(
-            amounts[0],
-            amounts[1],
-            variance,
-            self.amount_dof,
-            self.amount_by_length,
-        )
+        estimate(amounts[0], amounts[1], variance, self.amount_dof, self.amount_by_length)
     }
 }
 
 /// Degrees of freedom of a sum of variances.
 fn satterthwaite(parts: [(f64, f64); 2]) -> f64 {
     let sum: f64 = parts.iter().map(|(variance, _)| variance).sum();
-    let weighted: f64 = parts
-        .iter()
-        .map(|(variance, dof)| variance * variance / dof.max(1.0))
-        .sum();
+    let weighted: f64 = parts.iter().map(|(variance, dof)| variance * variance / dof.max(1.0)).sum();
     match weighted > 0.0 {
         true => sum * sum / weighted,
         false => 1.0,
@@ -226,21 +193,17 @@ fn two_sided(difference: f64, error: f64, dof: f64) -> f64 {
 
 /// Quantile of Student's t distribution.
 pub(super) fn t_quantile(level: f64, dof: f64) -> f64 {
-    StudentsT::new(0.0, 1.0, dof.max(1.0))
-        .map_or(f64::INFINITY, |student| student.inverse_cdf(level))
+    StudentsT::new(0.0, 1.0, dof.max(1.0)).map_or(f64::INFINITY, |student| student.inverse_cdf(level))
 }
 
 fn design_effect(inner: &[Within; 2]) -> f64 {
     let mut effects: Vec<f64> = inner
         .iter()
         .flat_map(|side| {
-            side.share
-                .iter()
-                .zip(&side.variance)
-                .map(|(share, variance)| {
-                    let share = smoothed(*share, side.ticks);
-                    variance * side.ticks as f64 / (share * (1.0 - share))
-                })
+            side.share.iter().zip(&side.variance).map(|(share, variance)| {
+                let share = smoothed(*share, side.ticks);
+                variance * side.ticks as f64 / (share * (1.0 - share))
+            })
         })
         .filter(|effect| effect.is_finite())
         .collect();

@@ -67,50 +67,29 @@ pub fn document(comparison: &Comparison, generated_unix_ns: u64) -> Value {
 /// `optimization-validation-report.json`: was what should improve improved, and did nothing else regress?
 pub fn validation(comparison: &Comparison, generated_unix_ns: u64) -> Value {
     let told = |verdict: Verdict| {
-        let paths = comparison
-            .paths
-            .iter()
-            .filter(|path| path.verdict == verdict);
+        let paths = comparison.paths.iter().filter(|path| path.verdict == verdict);
         paths.map(|path| path.name.as_str()).collect::<Vec<&str>>()
     };
     let regressed: Vec<&str> = told(Verdict::Regressed)
         .into_iter()
-        .chain(
-            comparison
-                .kpis
-                .iter()
-                .filter(|k| k.verdict == Verdict::Regressed)
-                .map(|k| k.name.as_str()),
-        )
+        .chain(comparison.kpis.iter().filter(|k| k.verdict == Verdict::Regressed).map(|k| k.name.as_str()))
         .collect();
     let targets = &comparison.options.targets;
     let counts = |kpi: &&Kpi| targets.is_empty() || targets.contains(&kpi.name);
-    let enough = comparison
-        .kpis
-        .iter()
-        .filter(counts)
-        .any(|kpi| kpi.improved_enough);
+    let enough = comparison.kpis.iter().filter(counts).any(|kpi| kpi.improved_enough);
     let missing: Vec<&String> = targets
         .iter()
         .filter(|target| !comparison.paths.iter().any(|path| path.name == **target))
         .collect();
-    let (verdict, reason) =
-        if !comparison.doubts.is_empty() || comparison.verdict == Verdict::Inconclusive {
-            ("inconclusive", comparison.reason.clone())
-        } else if !regressed.is_empty() {
-            ("failed", format!("{} regressed", regressed.len()))
-        } else if enough {
-            (
-                "passed",
-                "a targeted figure improved by at least the threshold, and nothing regressed"
-                    .to_owned(),
-            )
-        } else {
-            (
-                "failed",
-                "no targeted figure improved by at least the threshold".to_owned(),
-            )
-        };
+    let (verdict, reason) = if !comparison.doubts.is_empty() || comparison.verdict == Verdict::Inconclusive {
+        ("inconclusive", comparison.reason.clone())
+    } else if !regressed.is_empty() {
+        ("failed", format!("{} regressed", regressed.len()))
+    } else if enough {
+        ("passed", "a targeted figure improved by at least the threshold, and nothing regressed".to_owned())
+    } else {
+        ("failed", "no targeted figure improved by at least the threshold".to_owned())
+    };
     json!({
         "schema": VALIDATION_SCHEMA,
         "schema_version": VALIDATION_SCHEMA_VERSION,

@@ -109,8 +109,6 @@ fn sum_around(
 
 /// Standard error of the difference of two shares, ticks taken as independent.
 fn error(shares: [f64; 2], ticks: [u64; 2]) -> f64 {
-    let variance = |share: f64, n: u64| {
-        share.clamp(0.0, 1.0) * (1.0 - share.clamp(0.0, 1.0)) / n.max(1) as f64
-    };
+    let variance = |share: f64, n: u64| share.clamp(0.0, 1.0) * (1.0 - share.clamp(0.0, 1.0)) / n.max(1) as f64;
     (variance(shares[0], ticks[0]) + variance(shares[1], ticks[1])).sqrt()
 }

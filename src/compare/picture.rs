@@ -21,9 +21,7 @@ pub struct Picture {
 impl Picture {
     pub fn names(&self) -> Vec<DiffName<'_>> {
         let names = self.names.iter();
-        names
-            .map(|(text, role)| DiffName { text, role: *role })
-            .collect()
+        names.map(|(text, role)| DiffName { text, role: *role }).collect()
     }
 }
 
@@ -35,17 +33,11 @@ pub fn picture(comparison: &Comparison) -> Picture {
     let drawn = stacks.tree.stacks().map(|(node, [before, after])| {
         let mut frames: Vec<u32> = stacks.tree.leaf_to_root(node).map(|f| alias(f).0).collect();
         frames.reverse();
-        DiffStack {
-            frames,
-            before: before * amounts[0],
-            after: after * amounts[1],
-        }
+        DiffStack { frames, before: before * amounts[0], after: after * amounts[1] }
     });
     let told = |name: &str, kernel: bool| {
         let paths = comparison.paths.iter();
-        paths
-            .filter(|p| p.verdict.is_change())
-            .any(|p| p.name == name && p.kernel == kernel)
+        paths.filter(|p| p.verdict.is_change()).any(|p| p.name == name && p.kernel == kernel)
     };
     let functions = (0..stacks.functions.len() as u32).map(|ix| stacks.functions.get(FnIx(ix)));
     let (names, significant) = functions
@@ -56,21 +48,13 @@ pub fn picture(comparison: &Comparison) -> Picture {
                 (Kind::Function, true) => Role::Kernel,
                 (Kind::Function, false) => Role::User,
             };
-            (
-                (function.name.clone(), role),
-                told(&function.name, function.kernel),
-            )
+            ((function.name.clone(), role), told(&function.name, function.kernel))
         })
         .unzip();
     let sides = [0, 1].map(|side| comparison.runs[side].len());
     Picture {
         title: format!("{}: before and after", comparison.service),
-        subtitle: format!(
-            "{} run{} before, {} after",
-            sides[0],
-            if sides[0] == 1 { "" } else { "s" },
-            sides[1]
-        ),
+        subtitle: format!("{} run{} before, {} after", sides[0], if sides[0] == 1 { "" } else { "s" }, sides[1]),
         unit,
         names,
         stacks: drawn.collect(),

@@ -57,11 +57,7 @@ pub(super) fn in_pairs(before: &[Run], after: &[Run]) -> (Vec<Run>, Vec<Run>, bo
         side
     };
     let (before, after) = (sorted(before), sorted(after));
-    let starts = |side: &[Run]| {
-        side.iter()
-            .map(Run::started_unix_ns)
-            .collect::<Option<Vec<u64>>>()
-    };
+    let starts = |side: &[Run]| side.iter().map(Run::started_unix_ns).collect::<Option<Vec<u64>>>();
     let interleaved = match (starts(&before), starts(&after)) {
         (Some(b), Some(a)) => b.len() == a.len() && b.len() >= 2 && take_turns(&b, &a),
         _ => false,
@@ -71,11 +67,7 @@ pub(super) fn in_pairs(before: &[Run], after: &[Run]) -> (Vec<Run>, Vec<Run>, bo
 
 /// Whether each pair is over before the next begins: A B A B, or A B B A.
 fn take_turns(before: &[u64], after: &[u64]) -> bool {
-    let pairs: Vec<(u64, u64)> = before
-        .iter()
-        .zip(after)
-        .map(|(b, a)| (*b.min(a), *b.max(a)))
-        .collect();
+    let pairs: Vec<(u64, u64)> = before.iter().zip(after).map(|(b, a)| (*b.min(a), *b.max(a))).collect();
     let distinct = pairs.iter().all(|(first, second)| first != second);
     distinct && pairs.windows(2).all(|pair| pair[0].1 < pair[1].0)
 }

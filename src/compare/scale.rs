@@ -17,11 +17,7 @@ pub(super) fn common_growth(graph: &Graph) -> f64 {
         .iter()
         .filter(|weights| weights[0].max(weights[1]) >= MIN_SHARE)
         .map(|[before, after]| {
-            let growth = if *before > 0.0 {
-                after / before
-            } else {
-                f64::INFINITY
-            };
+            let growth = if *before > 0.0 { after / before } else { f64::INFINITY };
             (growth, (before + after) / 2.0)
         })
         .collect();
@@ -56,10 +52,7 @@ mod tests {
     #[test]
     fn what_most_of_the_weight_did_is_common() {
         let others = 0.76 / 0.70;
-        assert!(
-            (of(&[[0.30, 0.24], [0.40, 0.40 * others], [0.30, 0.30 * others]]) - others).abs()
-                < 1e-12
-        );
+        assert!((of(&[[0.30, 0.24], [0.40, 0.40 * others], [0.30, 0.30 * others]]) - others).abs() < 1e-12);
         assert_eq!(of(&[[1.0, 0.0], [0.0, 1.0]]), 1.0);
         assert_eq!(of(&[]), 1.0);
     }

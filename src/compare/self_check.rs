@@ -48,17 +48,11 @@ pub(super) fn check(before: &[Evidence], design: Design, options: &Options) -> O
     if deals.is_empty() {
         return None;
     }
-    let design = Design {
-        paired: false,
-        ..design
-    };
+    let design = Design { paired: false, ..design };
     let alarmed = |[a, b]: &[Vec<Evidence>; 2]| {
         let evaluation = evaluate(a, b, design);
         let (paths, total) = judge(&evaluation.paths, evaluation.total.as_ref(), None, options);
-        paths
-            .iter()
-            .chain(&total)
-            .any(|judged| judged.verdict.is_change())
+        paths.iter().chain(&total).any(|judged| judged.verdict.is_change())
     };
     Some(SelfCheck {
         comparisons: deals.len(),
