@@ -384,8 +384,8 @@ pub(super) struct PlanningArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub replicas: Option<u32>,
     /// Result of a load test that runs meanwhile, for the cost of a request; read when the measurement ends, so let the
-    /// test end before: k6 (JSON), Locust (_stats.csv), hey, oha (JSON), wrk, or {"throughput_per_second": N}; the
-    /// throughput is that of all --replicas together
+    /// test end before: any file that `perfprof load-test` reads, or {"throughput_per_second": N}; the throughput is that
+    /// of all --replicas together
     #[arg(long, value_name = "FILE")]
     pub load_test: Option<PathBuf>,
 }
