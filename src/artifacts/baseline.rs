@@ -16,7 +16,7 @@ pub fn publish_baseline(
     let mut published = Published::default();
     let stamp = basic_stamp(now_unix_ns);
     let mut all = present(&locked, &stamp, &mut published)?;
-    all.update(measurements);
+    all.replace(measurements);
     let json = format!("{:#}\n", baseline::to_json(&all));
     published
         .files

@@ -20,6 +20,8 @@ pub use error::BaselineError;
 pub use quality::{Age, Completeness, Missing};
 pub use read::{find, from_bytes, read};
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 /// The document's names in the artifact root.
@@ -68,8 +70,18 @@ impl Baseline {
             .and_then(|at| self.measurements.get(at))
     }
 
+    /// Puts figures in the place of old ones, whenever those were measured. What a service no longer has of a metric that
+    /// is measured anew (a scenario, a function that was hot) goes.
+    pub fn replace(&mut self, measurements: impl IntoIterator<Item = Measurement>) {
+        let new = Baseline::new(measurements);
+        let key = |m: &Measurement| (m.service.clone(), metrics::base(&m.metric).to_owned());
+        let anew: BTreeSet<_> = new.measurements.iter().map(key).collect();
+        self.measurements.retain(|old| !anew.contains(&key(old)));
+        self.update(new.measurements);
+    }
+
     /// Adds figures; one that is as new as what is there, or newer, takes its place.
-    pub fn update(&mut self, measurements: impl IntoIterator<Item = Measurement>) {
+    fn update(&mut self, measurements: impl IntoIterator<Item = Measurement>) {
         for new in measurements {
             match self.place(&new.service, &new.metric) {
                 Ok(at) if self.measurements[at].timestamp <= new.timestamp => {

@@ -262,3 +262,36 @@ fn completeness_and_age_are_counted_and_the_latest_figure_counts() {
     );
     assert_eq!(Baseline::default().age(time(NOON)), None);
 }
+
+#[test]
+fn a_new_measurement_takes_the_place_of_the_old_and_of_its_parts() {
+    let row = |metric: &str, value: f64, at: &str| Measurement {
+        service: "a".into(),
+        metric: metric.into(),
+        value,
+        unit: "ms".into(),
+        timestamp: time(at),
+        source: String::new(),
+    };
+    let late = "2026-11-28T12:00:00Z";
+    let early = "2026-11-28T06:00:00Z";
+    let mut baseline = Baseline::new([
+        row("own", 1.0, late),
+        row("p95_latency", 1.0, late),
+        row("p95_latency[gone]", 1.0, late),
+    ]);
+    // Also an older test can be made the baseline.
+    baseline.replace([
+        row("p95_latency", 2.0, early),
+        row("p95_latency[b]", 3.0, early),
+    ]);
+    let told: Vec<_> = baseline
+        .measurements()
+        .iter()
+        .map(|m| (m.metric.as_str(), m.value))
+        .collect();
+    assert_eq!(
+        told,
+        [("own", 1.0), ("p95_latency", 2.0), ("p95_latency[b]", 3.0)]
+    );
+}

@@ -144,7 +144,7 @@ fn remarks(test: &LoadTest) -> Vec<String> {
     let mut remarks = Vec::new();
     if test.peak_concurrency.is_none() {
         remarks.push(format!(
-            "{} does not say how many users `{name}` had; say it with `--scenario {name} --concurrency N`",
+            "{} does not say how many users `{name}` had; say it with `--scenario NAME --concurrency N`",
             visible(&test.tool)
         ));
     }
