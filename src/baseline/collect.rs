@@ -220,6 +220,10 @@ fn bottlenecks(entry: &Field<'_>, taker: &mut Taker) -> Result<(), ContentError>
     for path in paths.iter().take(HOT_PATHS) {
         let function = path.any(&["canonical", "function"]);
         let function = function.required(function.text())?;
+        // All that has no name, in one row, is no function.
+        if function.starts_with('[') {
+            continue;
+        }
         let name = metrics::of_part(metrics::HOT_PATH_SHARE, &function);
         taker.take(metrics::HOT_PATH_SHARE, name, path.at("share").number()?);
     }

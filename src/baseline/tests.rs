@@ -46,7 +46,8 @@ fn documents() -> Sources {
         })],
         bottlenecks: vec![json!({
             "service": "api", "recorded_at": "2026-11-28T10:00:00Z",
-            "hot_paths": {"by_self": [{"function": "parse(int)", "canonical": "parse", "share": 0.4}]},
+            "hot_paths": {"by_self": [{"function": "parse(int)", "canonical": "parse", "share": 0.4},
+                                       {"function": "[libx.so: no-symbol]", "canonical": "[libx.so: no-symbol]", "share": 0.3}]},
         })],
         capacity: vec![json!({
             "service": "api", "recorded_at": null,

@@ -3,8 +3,6 @@
 use std::io;
 use std::path::Path;
 
-use super::MAX_BYTES;
-
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     #[error("failed to read `{file}`")]
@@ -18,8 +16,8 @@ pub enum ReadError {
 pub enum ContentError {
     #[error("it is empty")]
     Empty,
-    #[error("it has more than {MAX_BYTES} bytes")]
-    TooLong,
+    #[error("it has more than {limit} bytes")]
+    TooLong { limit: u64 },
     #[error("byte {at} is not UTF-8")]
     NotText { at: usize },
     #[error("line {line}, column {column}: {message}")]

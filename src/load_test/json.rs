@@ -3,7 +3,9 @@
 use serde_json::Value;
 
 use super::field::Field;
-use super::{ContentError, LoadTest, Split, artillery, k6, locust, normalized, oha};
+use super::{
+    ContentError, LoadTest, MAX_JSON_BYTES, Split, artillery, k6, locust, normalized, oha,
+};
 
 pub(super) fn read(text: &str, split: Split) -> Result<Vec<LoadTest>, ContentError> {
     let value = value(text)?;
@@ -36,6 +38,11 @@ pub(super) fn read(text: &str, split: Split) -> Result<Vec<LoadTest>, ContentErr
 
 /// The document; an error says where it is none.
 pub(crate) fn value(text: &str) -> Result<Value, ContentError> {
+    if text.len() as u64 > MAX_JSON_BYTES {
+        return Err(ContentError::TooLong {
+            limit: MAX_JSON_BYTES,
+        });
+    }
     serde_json::from_str(text).map_err(|error| ContentError::Json {
         line: error.line(),
         column: error.column(),

@@ -39,8 +39,10 @@ pub(crate) use json::value as json_value;
 pub use locust::complete as complete_by_history;
 pub use normalized::{SCHEMA, SCHEMA_VERSION, document};
 
-/// Longer than any summary; a million requests of hey's CSV, half a million of JMeter's.
-pub const MAX_BYTES: u64 = 64 << 20;
+/// Four million samples of JMeter: an hour of a thousand a second.
+pub const MAX_BYTES: u64 = 512 << 20;
+/// Longer than any summary. A document takes many times its size in memory, rows do not.
+const MAX_JSON_BYTES: u64 = 64 << 20;
 /// Scenarios, endpoints or labels in one file.
 const MAX_RESULTS: usize = 10_000;
 
@@ -146,7 +148,7 @@ pub fn from_bytes(bytes: &[u8]) -> Result<LoadTest, ContentError> {
 /// Reads a file's bytes; at least one result.
 pub fn all_from_bytes(bytes: &[u8], split: Split) -> Result<Vec<LoadTest>, ContentError> {
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(ContentError::TooLong);
+        return Err(ContentError::TooLong { limit: MAX_BYTES });
     }
     let text = std::str::from_utf8(bytes).map_err(|error| ContentError::NotText {
         at: error.valid_up_to(),

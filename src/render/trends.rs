@@ -84,15 +84,21 @@ fn change(trend: &Trend) -> String {
 
 /// For the log.
 pub fn sentence(trend: &Trend) -> String {
+    let figures = match trend.mean {
+        Some(mean) => format!(
+            "{} against a mean of {} (n = {}, {}), ",
+            figure(trend.newest),
+            figure(mean),
+            trend.n,
+            change(trend)
+        ),
+        None => String::new(),
+    };
     format!(
-        "`{}` of `{}` {}: {} against a mean of {} (n = {}, {}); {}",
+        "`{}` of `{}` {}: {figures}{}",
         visible(&trend.metric),
         visible(&trend.service),
         trend.verdict.id(),
-        figure(trend.newest),
-        trend.mean.map_or_else(|| "–".to_owned(), figure),
-        trend.n,
-        change(trend),
         trend.reason
     )
 }
