@@ -262,6 +262,9 @@ fn capacity(entry: &Field<'_>, taker: &mut Taker) -> Result<(), ContentError> {
 /// Whether of two scenarios the higher or the lower figure is the worse.
 type Worse = fn(f64, f64) -> f64;
 
+/// Of a load test.
+const FIGURES: usize = 6;
+
 fn load_tests(sources: &Sources, now: Timestamp) -> Vec<Measurement> {
     let mut by_service: BTreeMap<String, Vec<&LoadTest>> = BTreeMap::new();
     for test in &sources.load_tests {
@@ -272,6 +275,15 @@ fn load_tests(sources: &Sources, now: Timestamp) -> Vec<Measurement> {
     }
     let mut found = Vec::new();
     for (service, tests) in by_service {
+        let mut worst: [Option<f64>; FIGURES] = [None; FIGURES];
+        for test in &tests {
+            for (worst, (_, worse, value)) in worst.iter_mut().zip(figures(test)) {
+                *worst = match (*worst, value) {
+                    (Some(a), Some(b)) => Some(worse(a, b)),
+                    (a, b) => a.or(b),
+                };
+            }
+        }
         for test in &tests {
             let scenario = test.scenario.as_deref().unwrap_or("default");
             let file = test
@@ -284,13 +296,10 @@ fn load_tests(sources: &Sources, now: Timestamp) -> Vec<Measurement> {
                 source: format!("{file} ({})", test.tool),
                 found: Vec::new(),
             };
-            for (metric, worse, value) in figures(test) {
+            for ((metric, _, value), worst) in figures(test).into_iter().zip(worst) {
                 if tests.len() > 1 {
                     taker.take(metric, metrics::of_part(metric, scenario), value);
                 }
-                let others = tests.iter().flat_map(|test| figures(test));
-                let others = others.filter(|(other, _, _)| *other == metric);
-                let worst = others.filter_map(|(_, _, value)| value).reduce(worse);
                 if value.is_some() && value == worst {
                     taker.take(metric, metric.name.into(), value);
                 }
@@ -301,7 +310,7 @@ fn load_tests(sources: &Sources, now: Timestamp) -> Vec<Measurement> {
     found
 }
 
-fn figures(test: &LoadTest) -> [(Metric, Worse, Option<f64>); 6] {
+fn figures(test: &LoadTest) -> [(Metric, Worse, Option<f64>); FIGURES] {
     let users = test.peak_concurrency.map(|n| n as f64);
     [
         (metrics::P50_LATENCY, f64::max, test.latency.p50_ms),

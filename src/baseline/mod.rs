@@ -20,6 +20,7 @@ pub use error::BaselineError;
 pub use quality::{Age, Completeness, Missing};
 pub use read::{find, from_bytes, read};
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
@@ -82,15 +83,14 @@ impl Baseline {
 
     /// Adds figures; one that is as new as what is there, or newer, takes its place.
     fn update(&mut self, measurements: impl IntoIterator<Item = Measurement>) {
-        for new in measurements {
-            match self.place(&new.service, &new.metric) {
-                Ok(at) if self.measurements[at].timestamp <= new.timestamp => {
-                    self.measurements[at] = new;
-                }
-                Ok(_) => {}
-                Err(at) => self.measurements.insert(at, new),
-            }
-        }
+        self.measurements.extend(measurements);
+        // Stable: of two figures of one time the one that was added later is the last.
+        self.measurements
+            .sort_by(|a, b| by_key(a, b).then_with(|| a.timestamp.cmp(&b.timestamp)));
+        // The last of each metric is kept.
+        self.measurements.reverse();
+        self.measurements.dedup_by(|a, b| by_key(a, b).is_eq());
+        self.measurements.reverse();
     }
 
     /// Services, in order.
@@ -108,6 +108,10 @@ impl Baseline {
         let key = |m: &Measurement| (m.service.as_str(), m.metric.as_str()).cmp(&(service, metric));
         self.measurements.binary_search_by(key)
     }
+}
+
+fn by_key(a: &Measurement, b: &Measurement) -> Ordering {
+    (&a.service, &a.metric).cmp(&(&b.service, &b.metric))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //!
 //! **Journal.** A rollback journal, not a write-ahead log: a log needs two more files and shared memory, which network file
 //! systems lack, and what it would win, many writers at once, a nightly run does not need. A write is one immediate
-//! transaction, others wait for it ([`open`]); `synchronous=EXTRA` is FULL, and also makes the removal of the journal, which
+//! transaction, others wait for it (`open.rs`); `synchronous=EXTRA` is FULL, and also makes the removal of the journal, which
 //! is the commit, survive a power cut.
 //!
 //! **Others' files.** We may be root where others can write. A file that is no history of ours is an error and is never

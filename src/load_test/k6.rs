@@ -6,13 +6,18 @@
 //! told apart when its requests are among them. Of how many users a scenario had k6 says nothing.
 
 use super::field::Field;
-use super::{ContentError, Latency, LoadTest, MAX_RESULTS, Split};
+use super::{ContentError, Latency, LoadTest, Split};
+
+/// Each is compared with each scenario.
+const MAX_THRESHOLDS: usize = 10_000;
+const MAX_SCENARIOS: usize = 1_000;
 
 /// Tags by which a test is told apart, the better first.
 const TAGS: [&str; 2] = ["scenario", "group"];
 
 pub(super) fn read(root: &Field<'_>, split: Split) -> Result<Vec<LoadTest>, ContentError> {
-    let whole = one(root, None)?;
+    let crossed = crossed(&root.at("metrics"))?;
+    let whole = one(root, None, &crossed)?;
     if split == Split::Whole {
         return Ok(vec![whole]);
     }
@@ -24,17 +29,23 @@ pub(super) fn read(root: &Field<'_>, split: Split) -> Result<Vec<LoadTest>, Cont
             // Of several tags, and of what lies outside all groups, no scenario is made.
             (!name.is_empty() && !name.contains(',')).then_some(name)
         });
-        let names: Vec<&str> = names.take(MAX_RESULTS).collect();
+        let names: Vec<&str> = names.take(MAX_SCENARIOS).collect();
         if !names.is_empty() {
-            let tagged = names.iter().map(|name| one(root, Some((tag, name))));
+            let tagged = names
+                .iter()
+                .map(|name| one(root, Some((tag, name)), &crossed));
             return tagged.collect();
         }
     }
     Ok(vec![whole])
 }
 
-/// The whole test, or the part with a tag.
-fn one(root: &Field<'_>, part: Option<(&str, &str)>) -> Result<LoadTest, ContentError> {
+/// The whole test, or the part with a tag. A part has the thresholds of its tag and those of the whole test.
+fn one(
+    root: &Field<'_>,
+    part: Option<(&str, &str)>,
+    crossed: &[(String, String)],
+) -> Result<LoadTest, ContentError> {
     let suffix = part.map_or(String::new(), |(tag, name)| format!("{{{tag}:{name}}}"));
     let metrics = root.at("metrics");
     let metric = |name: &str| {
@@ -73,27 +84,28 @@ fn one(root: &Field<'_>, part: Option<(&str, &str)>) -> Result<LoadTest, Content
         // Of this rate, `passes` are the failed requests.
         errors: failed.at("passes").count()?,
         error_rate: failed.any(&["value", "rate"]).number()?,
-        thresholds_failed: crossed(&metrics, &suffix)?,
+        thresholds_failed: crossed
+            .iter()
+            .filter(|(name, _)| suffix.is_empty() || name.ends_with(&suffix) || !name.contains('{'))
+            .map(|(name, expression)| format!("{name}: {expression}"))
+            .collect(),
         ..LoadTest::default()
     })
 }
 
-/// Thresholds that were crossed: all of them, or with a tag those of that tag and those of the whole test.
-fn crossed(metrics: &Field<'_>, suffix: &str) -> Result<Vec<String>, ContentError> {
+/// Metrics and expressions of the thresholds that were crossed.
+fn crossed(metrics: &Field<'_>) -> Result<Vec<(String, String)>, ContentError> {
     let mut found = Vec::new();
     for (name, metric) in metrics.members()? {
-        let concerns = suffix.is_empty() || name.ends_with(suffix) || !name.contains('{');
         for (expression, threshold) in metric.at("thresholds").members()? {
-            let failed = match (
-                threshold.value().as_bool(),
-                threshold.at("ok").value().as_bool(),
-            ) {
+            let ok = threshold.at("ok").value().as_bool();
+            let failed = match (threshold.value().as_bool(), ok) {
                 (Some(crossed), _) => crossed,
                 (None, Some(ok)) => !ok,
                 (None, None) => return Err(threshold.fault("is neither true, false nor `{ok: …}`")),
             };
-            if failed && concerns {
-                found.push(format!("{name}: {expression}"));
+            if failed && found.len() < MAX_THRESHOLDS {
+                found.push((name.to_owned(), expression.to_owned()));
             }
         }
     }

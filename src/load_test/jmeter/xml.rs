@@ -60,12 +60,15 @@ fn add(
     }
     let text = |name: &str| -> Result<Option<String>, ContentError> {
         let fault = || ContentError::line(line(), format!("attribute `{name}` cannot be read"));
-        let found = element.try_get_attribute(name).map_err(|_| fault())?;
-        let value = found.map(|a| {
-            a.normalized_value(XmlVersion::Implicit1_0)
-                .map(String::from)
-        });
-        value.transpose().map_err(|_| fault())
+        // Without looking for doubles, which takes the square of their number.
+        for attribute in element.attributes().with_checks(false) {
+            let attribute = attribute.map_err(|_| fault())?;
+            if attribute.key.as_ref() == name.as_bytes() {
+                let value = attribute.normalized_value(XmlVersion::Implicit1_0);
+                return value.map(|value| Some(value.into())).map_err(|_| fault());
+            }
+        }
+        Ok(None)
     };
     let count = |name: &str| -> Result<Option<u64>, ContentError> {
         let fault = || ContentError::line(line(), format!("attribute `{name}` is no number"));
