@@ -43,9 +43,13 @@ pub fn publish_comparison(
     }
     let mut published = Published::default();
     let text = text(&links);
-    published.files.push(locked.write("comparison.md", text.as_bytes())?);
+    published
+        .files
+        .push(locked.write("comparison.md", text.as_bytes())?);
     for (name, value) in &output.documents {
-        published.files.push(locked.write(name, format!("{value:#}\n").as_bytes())?);
+        published
+            .files
+            .push(locked.write(name, format!("{value:#}\n").as_bytes())?);
     }
     published.files.extend(pictures);
     Ok(published)

@@ -211,7 +211,7 @@ pub(super) struct OutputArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ReportArgs {
-    /// Profiles: pprof (.pb.gz) or folded stacks
+    /// Profiles: pprof (.pb.gz), folded stacks or the output of `perf script`
     #[arg(required = true, value_name = "PROFILE")]
     pub profiles: Vec<PathBuf>,
     #[command(flatten)]

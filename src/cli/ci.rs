@@ -18,7 +18,11 @@ use crate::compare::{LoadSide, Run};
 pub(super) fn run(args: &CiRunArgs, log: &Log) -> Result<Exit, Failure> {
     let root = ArtifactRoot::open(&args.judging.artifacts).map_err(words::not_written)?;
     root.check_writable().map_err(words::not_written)?;
-    let service = args.judging.service.clone().unwrap_or_else(|| "benchmark".into());
+    let service = args
+        .judging
+        .service
+        .clone()
+        .unwrap_or_else(|| "benchmark".into());
     let folder = root.diagnostics().join(format!("{}-runs", slug(&service)));
     std::fs::create_dir_all(&folder).map_err(|error| Failure::new(Exit::NotWritten, error))?;
     let mut sides = [Vec::new(), Vec::new()];
@@ -27,7 +31,11 @@ pub(super) fn run(args: &CiRunArgs, log: &Log) -> Result<Exit, Failure> {
         for side in order {
             let name = ["before", "after"][side];
             let command = [&args.before, &args.after][side];
-            log.info(format!("run {} of {}, {name}: {command}", round + 1, args.runs));
+            log.info(format!(
+                "run {} of {}, {name}: {command}",
+                round + 1,
+                args.runs
+            ));
             let file = folder.join(format!("{name}-{:03}.pb.gz", round + 1));
             record(args, &service, command, &file, &folder)?;
             sides[side].push(Run {
@@ -38,21 +46,38 @@ pub(super) fn run(args: &CiRunArgs, log: &Log) -> Result<Exit, Failure> {
             });
         }
     }
-    let [before, after] = sides.map(|runs| Side { runs, loads: LoadSide::default() });
+    let [before, after] = sides.map(|runs| Side {
+        runs,
+        loads: LoadSide::default(),
+    });
     refuse(&before.runs, &after.runs, false, log)?;
     let commands = vec![repeat(args)];
     conclude(&before, &after, &args.judging, &commands, args.json, log)
 }
 
 /// Records one run. The command's own failure fails everything: half a benchmark is no benchmark.
-fn record(args: &CiRunArgs, service: &str, command: &str, file: &Path, folder: &Path) -> Result<(), Failure> {
+fn record(
+    args: &CiRunArgs,
+    service: &str,
+    command: &str,
+    file: &Path,
+    folder: &Path,
+) -> Result<(), Failure> {
     let status = folder.join("status");
     let _ = std::fs::remove_file(&status);
     // The shell's last act tells how the command ended; `record` itself ends by what it saw.
     let script = format!("({command}\n); s=$?; echo $s > \"$0\"; exit $s");
     let myself = std::env::current_exe().map_err(|error| Failure::new(Exit::Failed, error))?;
     let recorded = Command::new(myself)
-        .args(["--quiet", "record", "--service", service, "--mode", "on-cpu", "-F"])
+        .args([
+            "--quiet",
+            "record",
+            "--service",
+            service,
+            "--mode",
+            "on-cpu",
+            "-F",
+        ])
         .arg(args.frequency.to_string())
         .arg("--artifacts")
         .arg(folder.join("reports"))
@@ -71,18 +96,27 @@ fn record(args: &CiRunArgs, service: &str, command: &str, file: &Path, folder: &
         }
         code => {
             let message = format!("`{command}` ended with exit status {code}");
-            return Err(Failure::message(Exit::NoTarget, message).hint("both commands must succeed to be compared"));
+            return Err(Failure::message(Exit::NoTarget, message)
+                .hint("both commands must succeed to be compared"));
         }
     }
     match recorded.code() {
         // An inconclusive run is judged with the others.
         Some(0 | 5) => Ok(()),
-        code => Err(Failure::message(exit_of(code), format!("recording `{command}` failed"))),
+        code => Err(Failure::message(
+            exit_of(code),
+            format!("recording `{command}` failed"),
+        )),
     }
 }
 
 fn exit_of(code: Option<i32>) -> Exit {
-    let known = [Exit::Usage, Exit::NotPermitted, Exit::NoTarget, Exit::NotWritten];
+    let known = [
+        Exit::Usage,
+        Exit::NotPermitted,
+        Exit::NoTarget,
+        Exit::NotWritten,
+    ];
     let same = known.into_iter().find(|exit| Some(*exit as i32) == code);
     same.unwrap_or(Exit::NoTarget)
 }

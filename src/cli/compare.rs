@@ -32,9 +32,17 @@ pub(super) struct Side {
 }
 
 impl Side {
-    fn read(name: &str, files: &[PathBuf], work: &[f64], loads: &[PathBuf]) -> Result<Side, Failure> {
+    fn read(
+        name: &str,
+        files: &[PathBuf],
+        work: &[f64],
+        loads: &[PathBuf],
+    ) -> Result<Side, Failure> {
         if files.len() > MAX_RUNS {
-            let message = format!("`--{name}` was given {} files, and {MAX_RUNS} are the most", files.len());
+            let message = format!(
+                "`--{name}` was given {} files, and {MAX_RUNS} are the most",
+                files.len()
+            );
             return Err(Failure::message(Exit::Usage, message));
         }
         for (what, count) in [("work", work.len()), ("load", loads.len())] {
@@ -47,7 +55,10 @@ impl Side {
                     .hint("give it once for all runs of the side, or once for each"));
             }
         }
-        let loads = loads.iter().map(|path| read_load(path)).collect::<Result<Vec<LoadTest>, Failure>>()?;
+        let loads = loads
+            .iter()
+            .map(|path| read_load(path))
+            .collect::<Result<Vec<LoadTest>, Failure>>()?;
         let of_run = |(ix, path): (usize, &PathBuf)| {
             let mut run = Run {
                 label: path.display().to_string(),
@@ -63,7 +74,11 @@ impl Side {
             Ok(run)
         };
         Ok(Side {
-            runs: files.iter().enumerate().map(of_run).collect::<Result<Vec<Run>, Failure>>()?,
+            runs: files
+                .iter()
+                .enumerate()
+                .map(of_run)
+                .collect::<Result<Vec<Run>, Failure>>()?,
             loads: LoadSide { tests: loads },
         })
     }
@@ -99,7 +114,10 @@ pub(super) fn refuse(before: &[Run], after: &[Run], force: bool, log: &Log) -> R
         }
         return Ok(());
     }
-    let reasons: Vec<&str> = differences.iter().map(|difference| difference.reason.as_str()).collect();
+    let reasons: Vec<&str> = differences
+        .iter()
+        .map(|difference| difference.reason.as_str())
+        .collect();
     let message = format!("these cannot be compared: {}", reasons.join("; "));
     Err(Failure::message(Exit::Usage, message)
         .hint(format!("{}; or insist with `--force`", first.remedy)))
@@ -117,12 +135,21 @@ pub(super) fn conclude(
     let root = ArtifactRoot::open(&judging.artifacts).map_err(words::not_written)?;
     let service = service(judging, &before.runs, &after.runs);
     let loads = [&before.loads, &after.loads];
-    let comparison = Comparison::of(&service, &before.runs, &after.runs, loads, &options(judging));
+    let comparison = Comparison::of(
+        &service,
+        &before.runs,
+        &after.runs,
+        loads,
+        &options(judging),
+    );
     let now = unix_ns();
     let document = compare::document(&comparison, now);
     let text = |links: &[String]| {
         let link = |ix: usize| links.get(ix).cloned();
-        let pictures = Pictures { before: link(0), after: link(1) };
+        let pictures = Pictures {
+            before: link(0),
+            after: link(1),
+        };
         compare::comment(&comparison, &pictures, commands)
     };
     let output = ComparisonOutput {
@@ -130,7 +157,10 @@ pub(super) fn conclude(
         pictures: pictures(&comparison)?,
         documents: vec![
             ("performance-comparison.json", document.clone()),
-            ("optimization-validation-report.json", compare::validation(&comparison, now)),
+            (
+                "optimization-validation-report.json",
+                compare::validation(&comparison, now),
+            ),
         ],
     };
     let published = publish_comparison(&root, &output, text, now).map_err(words::not_written)?;
@@ -153,7 +183,9 @@ fn options(judging: &JudgingArgs) -> Options {
     Options {
         tolerance: judging.tolerance.unwrap_or(defaults.tolerance),
         min_share: judging.min_share.unwrap_or(defaults.min_share),
-        improvement_threshold: judging.improvement_threshold.unwrap_or(defaults.improvement_threshold),
+        improvement_threshold: judging
+            .improvement_threshold
+            .unwrap_or(defaults.improvement_threshold),
         targets: judging.target.clone(),
         ..defaults
     }
@@ -165,8 +197,14 @@ fn service(judging: &JudgingArgs, before: &[Run], after: &[Run]) -> String {
         let names = runs.iter().map(|run| run.profile.recording.service.clone());
         names.into_iter().find(|name| !name.trim().is_empty())
     };
-    let given = judging.service.clone().filter(|name| !name.trim().is_empty());
-    given.or_else(|| named(after)).or_else(|| named(before)).unwrap_or_else(|| "comparison".into())
+    let given = judging
+        .service
+        .clone()
+        .filter(|name| !name.trim().is_empty());
+    given
+        .or_else(|| named(after))
+        .or_else(|| named(before))
+        .unwrap_or_else(|| "comparison".into())
 }
 
 fn pictures(comparison: &Comparison) -> Result<Vec<(&'static str, String)>, Failure> {
@@ -185,7 +223,8 @@ fn pictures(comparison: &Comparison) -> Result<Vec<(&'static str, String)>, Fail
         .into_iter()
         .map(|shape| {
             let svg = diff_flamegraph::render(&drawn, shape);
-            svg.map(|svg| (shape.id(), svg)).map_err(|error| Failure::new(Exit::Failed, error))
+            svg.map(|svg| (shape.id(), svg))
+                .map_err(|error| Failure::new(Exit::Failed, error))
         })
         .collect()
 }

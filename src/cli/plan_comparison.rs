@@ -17,7 +17,12 @@ const USUAL_PATHS: u32 = 50;
 const USUAL_HZ: f64 = 199.0;
 
 pub(super) fn run(args: &PlanArgs) -> Result<Exit, Failure> {
-    let known = args.profile.as_deref().map(Known::read).transpose()?.unwrap_or_default();
+    let known = args
+        .profile
+        .as_deref()
+        .map(Known::read)
+        .transpose()?
+        .unwrap_or_default();
     let options = Options::default();
     let question = PlanQuestion {
         share: args.share,
@@ -53,16 +58,28 @@ impl Known {
     fn read(path: &Path) -> Result<Known, Failure> {
         let profile: Profile = read(path, None)?;
         let hot = HotPaths::of(&profile, 1000);
-        let tested = hot.by_total.iter().filter(|path| path.share.value >= Options::default().min_share);
-        let mut effects: Vec<f64> = tested.clone().filter_map(|path| path.share.design_effect).collect();
+        let tested = hot
+            .by_total
+            .iter()
+            .filter(|path| path.share.value >= Options::default().min_share);
+        let mut effects: Vec<f64> = tested
+            .clone()
+            .filter_map(|path| path.share.design_effect)
+            .collect();
         effects.sort_by(f64::total_cmp);
         let seconds = profile.recording.duration_ns as f64;
         let hz = profile.recording.frequency_hz;
         Ok(Known {
-            cores: (seconds > 0.0 && profile.total_cpu_ns() > 0).then(|| profile.total_cpu_ns() as f64 / seconds),
+            cores: (seconds > 0.0 && profile.total_cpu_ns() > 0)
+                .then(|| profile.total_cpu_ns() as f64 / seconds),
             frequency_hz: (hz > 0.0).then_some(hz),
-            paths: u32::try_from(tested.count()).ok().filter(|count| *count > 0),
-            design_effect: effects.get(effects.len() / 2).copied().map(|effect| effect.max(1.0)),
+            paths: u32::try_from(tested.count())
+                .ok()
+                .filter(|count| *count > 0),
+            design_effect: effects
+                .get(effects.len() / 2)
+                .copied()
+                .map(|effect| effect.max(1.0)),
         })
     }
 }
@@ -70,7 +87,8 @@ impl Known {
 fn words(question: &PlanQuestion, plan: &Plan, known: &Known) -> String {
     let bursts = match known.design_effect {
         Some(effect) => format!("a design effect of {effect:.1}, as measured in the profile"),
-        None => "independent samples (give `--profile` to have measured how they come in bursts)".to_owned(),
+        None => "independent samples (give `--profile` to have measured how they come in bursts)"
+            .to_owned(),
     };
     format!(
         "To find a change by {:.1} % of a path with {:.1} % of the samples, in {:.0} of 100 cases:\n\n  {:.0} samples on each side: {} at \

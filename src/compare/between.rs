@@ -45,14 +45,24 @@ pub(super) fn of(
     let paths = inner_before.share.len();
     let factors: Vec<f64> = (0..paths)
         .map(|path| {
-            let share = |side: &[Evidence]| side.iter().map(|run| run.share(path)).collect::<Vec<_>>();
+            let share =
+                |side: &[Evidence]| side.iter().map(|run| run.share(path)).collect::<Vec<_>>();
             let means = [inner_before.share[path], inner_after.share[path]];
-            let seen = ratio_variance([before, after], [&share(before), &share(after)], means, paired);
+            let seen = ratio_variance(
+                [before, after],
+                [&share(before), &share(after)],
+                means,
+                paired,
+            );
             let by_blocks = relative(inner_before, path) + relative(inner_after, path);
             seen / by_blocks
         })
         .collect();
-    let rate = |side: &[Evidence]| side.iter().map(|run| run.amount / run.per).collect::<Vec<_>>();
+    let rate = |side: &[Evidence]| {
+        side.iter()
+            .map(|run| run.amount / run.per)
+            .collect::<Vec<_>>()
+    };
     let mean = |side: &[Evidence]| {
         side.iter().map(|run| run.amount).sum::<f64>() / side.iter().map(|run| run.per).sum::<f64>()
     };
@@ -99,14 +109,24 @@ fn ratio_variance(
         deviations.iter().map(|d| d * d).sum::<f64>() / (n * (n - 1.0))
     };
     match paired {
-        true => of_mean(&before.iter().zip(&after).map(|(b, a)| a - b).collect::<Vec<_>>()),
+        true => of_mean(
+            &before
+                .iter()
+                .zip(&after)
+                .map(|(b, a)| a - b)
+                .collect::<Vec<_>>(),
+        ),
         false => of_mean(&before) + of_mean(&after),
     }
 }
 
 /// The factor that is common to all paths, and how many degrees of freedom it is worth; 0 where it says nothing.
 fn common(factors: &[f64], dof: f64) -> (f64, f64) {
-    let logs: Vec<f64> = factors.iter().filter(|f| **f > 0.0).map(|f| f.ln()).collect();
+    let logs: Vec<f64> = factors
+        .iter()
+        .filter(|f| **f > 0.0)
+        .map(|f| f.ln())
+        .collect();
     if logs.len() < MIN_PATHS {
         return (1.0, 0.0);
     }
@@ -162,10 +182,12 @@ mod tests {
     #[test]
     fn factors_of_one_distribution_are_drawn_together() {
         // Variances of five runs that are all 2: chi-squared with 4 degrees of freedom, by its quantiles.
-        let factors: Vec<f64> = [0.71, 1.06, 1.36, 1.65, 1.92, 2.34, 2.75, 3.36, 4.22, 5.99, 7.78, 9.49]
-            .iter()
-            .map(|chi| 2.0 * chi / 4.0)
-            .collect();
+        let factors: Vec<f64> = [
+            0.71, 1.06, 1.36, 1.65, 1.92, 2.34, 2.75, 3.36, 4.22, 5.99, 7.78, 9.49,
+        ]
+        .iter()
+        .map(|chi| 2.0 * chi / 4.0)
+        .collect();
         let (common, prior) = common(&factors, 4.0);
         assert!((1.4..2.6).contains(&common), "{common}");
         assert!(prior >= 5.0, "{prior}");

@@ -52,7 +52,11 @@ impl Evidence {
             blocks.iter().map(|block| part[*block])
         });
         let weight: f64 = whole.iter().sum();
-        let share = if self.weight() > 0.0 { weight / self.weight() } else { 0.0 };
+        let share = if self.weight() > 0.0 {
+            weight / self.weight()
+        } else {
+            0.0
+        };
         Evidence {
             parts: parts.collect(),
             ticks: (self.ticks as f64 * share).round() as u64,

@@ -135,7 +135,11 @@ impl Graph {
         for (number, (node, weights)) in tree.stacks().enumerate() {
             stack.clear();
             let real = |function: &FnIx| functions.get(*function).kind != Kind::Reason;
-            stack.extend(tree.leaf_to_root(node).filter(real).map(|f| alias[f.0 as usize]));
+            stack.extend(
+                tree.leaf_to_root(node)
+                    .filter(real)
+                    .map(|f| alias[f.0 as usize]),
+            );
             let Some(leaf) = stack.first() else { continue };
             add(&mut graph.self_weight[leaf.0 as usize], weights);
             for (depth, function) in stack.iter().enumerate() {

@@ -29,17 +29,31 @@ pub fn check(before: &[Run], after: &[Run]) -> Vec<Incomparable> {
 type Fact = fn(&Recording) -> String;
 
 const FACTS: [(&str, &str, Fact); 4] = [
-    ("event", "record both sides with the same `--event`", |r| r.event.clone()),
-    ("way of unwinding", "record both sides with the same `--unwind`", |r| r.unwind.clone()),
-    ("tool", "record both sides with the same tool", |r| match &r.origin {
-        Origin::Perfprof => "perfprof".into(),
-        Origin::Foreign { format, .. } => format.clone(),
+    ("event", "record both sides with the same `--event`", |r| {
+        r.event.clone()
     }),
-    ("kernel frames", "record both sides with `--no-kernel`, or neither", |r| match &r.origin {
-        Origin::Perfprof if r.kernel_stacks => "recorded".into(),
-        Origin::Perfprof => "left out".into(),
-        Origin::Foreign { .. } => String::new(),
-    }),
+    (
+        "way of unwinding",
+        "record both sides with the same `--unwind`",
+        |r| r.unwind.clone(),
+    ),
+    (
+        "tool",
+        "record both sides with the same tool",
+        |r| match &r.origin {
+            Origin::Perfprof => "perfprof".into(),
+            Origin::Foreign { format, .. } => format.clone(),
+        },
+    ),
+    (
+        "kernel frames",
+        "record both sides with `--no-kernel`, or neither",
+        |r| match &r.origin {
+            Origin::Perfprof if r.kernel_stacks => "recorded".into(),
+            Origin::Perfprof => "left out".into(),
+            Origin::Foreign { .. } => String::new(),
+        },
+    ),
 ];
 
 fn facts(before: &[Run], after: &[Run]) -> Vec<Incomparable> {
@@ -54,7 +68,9 @@ fn facts(before: &[Run], after: &[Run]) -> Vec<Incomparable> {
         values.dedup_by(|b, a| a.0 == b.0);
         if let [(one, first), (other, second), ..] = values.as_slice() {
             found.push(Incomparable {
-                reason: format!("the {what} differs: `{one}` in `{first}`, `{other}` in `{second}`"),
+                reason: format!(
+                    "the {what} differs: `{one}` in `{first}`, `{other}` in `{second}`"
+                ),
                 remedy: remedy.to_owned(),
             });
         }
@@ -95,7 +111,13 @@ fn means(side: &[Run]) -> Vec<(&'static str, Option<f64>)> {
             .collect();
         let known = known?;
         let weight: f64 = known.iter().map(|(_, weight)| weight).sum();
-        Some(known.iter().map(|(value, weight)| value * weight).sum::<f64>() / weight)
+        Some(
+            known
+                .iter()
+                .map(|(value, weight)| value * weight)
+                .sum::<f64>()
+                / weight,
+        )
     };
     vec![
         ("stacks", mean(|c| c.stacks.value)),

@@ -1,7 +1,7 @@
 //! The comparison itself, put together from this room's parts: identity, evidence, evaluation, verdicts.
 
 use super::call_tree::CallTree;
-use super::decide::{Judged, Verdict, judge};
+use super::decide::{Basis, Case, Judged, Verdict, against, judge};
 use super::evaluate::{Design, Estimate, Evaluation, RelativeInterval, evaluate};
 use super::identity::{FnIx, Functions};
 use super::material::Material;
@@ -18,6 +18,14 @@ pub struct Figure {
     /// Relative; `None` where there was nothing before.
     pub change: Option<f64>,
     /// 95 %, of the relative change.
+    pub interval: RelativeInterval,
+}
+
+/// A relative change and its 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Change {
+    /// `None` where there was nothing before.
+    pub change: Option<f64>,
     pub interval: RelativeInterval,
 }
 
@@ -58,6 +66,10 @@ pub struct Path {
     /// Of no difference; and the false discovery rate at which this one would be told.
     pub p: f64,
     pub q: f64,
+    /// The evidence that told a change.
+    pub basis: Basis,
+    /// Its change with that taken out which most of the profile has in common.
+    pub against_rest: Change,
     /// It grew or shrank only as most of the profile did.
     pub only_common: bool,
     /// The smallest growth that this data would have shown in four of five cases, relative.
@@ -166,7 +178,7 @@ impl Evaluations {
 fn design(material: &Material, measure: Measure, paired: bool) -> Design {
     Design {
         paths: material.tested.len(),
-        amounts: measure != Measure::Share,
+        measure,
         paired,
     }
 }
@@ -186,10 +198,15 @@ impl Comparison {
         let measure = Measure::of(runs[0], runs[1]);
         let evaluations = Evaluations::of(&material, runs, interleaved);
         let evaluation = evaluations.by(measure);
-        // Cost per unit of work does not grow because others shrink.
-        let growth = (measure != Measure::Cost).then_some(material.growth);
         let total = evaluation.total.as_ref();
-        let (judged, total_judged) = judge(&evaluation.paths, total, growth, options);
+        let case = Case {
+            measure,
+            paths: &evaluation.paths,
+            total,
+            shares: &evaluations.share.paths,
+            growth: material.growth,
+        };
+        let (judged, total_judged) = judge(&case, options);
         let [evidence, _] = material.evidence(runs, measure);
         let design = design(&material, measure, interleaved);
         let mut comparison = Comparison {
@@ -199,7 +216,9 @@ impl Comparison {
             measure,
             by_cpu_time: material.weighing == Weighing::CpuTime,
             runs: runs.map(|side| side.iter().map(RunFacts::of).collect()),
-            total: total.zip(total_judged).map(|(estimate, judged)| (figure(estimate), judged.verdict)),
+            total: total
+                .zip(total_judged)
+                .map(|(estimate, judged)| (figure(estimate), judged.verdict)),
             paths: paths(&material, &evaluations, measure, &judged, options),
             untested: material.untested(),
             interleaved,
@@ -210,10 +229,13 @@ impl Comparison {
             warnings: warnings(runs, measure, evaluation, &material),
             doubts: comparable::doubts(runs[0], runs[1]),
             options: options.clone(),
-            stacks: material.stacks([total.map_or(1.0, |t| t.before), total.map_or(1.0, |t| t.after)]),
+            stacks: material.stacks(amounts(evaluation)),
         };
-        comparison.kpis = kpi::of(&comparison, loads);
         comparison.settle_shifts();
+        if super::run::same_recordings(runs[0], runs[1]) {
+            comparison.all_unchanged();
+        }
+        comparison.kpis = kpi::of(&comparison, loads);
         comparison.conclude();
         comparison.sort();
         comparison
@@ -238,7 +260,23 @@ impl Comparison {
         }
     }
 
-    fn conclude(&mut self) {
+    /// Both sides are the same recordings, with the same work: equal beyond doubt.
+    fn all_unchanged(&mut self) {
+        let open = |figure: &Figure, verdict: Verdict| match figure.before == figure.after {
+            true => Verdict::Unchanged,
+            false => verdict,
+        };
+        if let Some((figure, verdict)) = &mut self.total {
+            *verdict = open(figure, *verdict);
+        }
+        for path in &mut self.paths {
+            path.verdict = open(&path.figure, path.verdict);
+        }
+        self.warnings
+            .push("both sides are the same recordings".to_owned());
+    }
+
+    pub(super) fn conclude(&mut self) {
         if let Some(check) = self.self_check.as_ref().filter(|check| !check.passed()) {
             self.doubts.push(format!(
                 "the before side is told from itself in {} of {} comparisons ({:.0} %): on this machine, with this service, false \
@@ -263,9 +301,18 @@ impl Comparison {
     /// The verdict, were there no doubts.
     fn overall(&self) -> (Verdict, String) {
         let told = |verdict: Verdict| {
-            let whole = self.total.iter().filter(|(_, v)| *v == verdict).map(|_| "the whole".to_owned());
-            let paths = self.paths.iter().filter(|path| path.verdict == verdict && path.explained_by.is_none());
-            whole.chain(paths.map(|path| format!("`{}`", path.name))).collect::<Vec<String>>()
+            let whole = self
+                .total
+                .iter()
+                .filter(|(_, v)| *v == verdict)
+                .map(|_| "the whole".to_owned());
+            let paths = self
+                .paths
+                .iter()
+                .filter(|path| path.verdict == verdict && path.explained_by.is_none());
+            whole
+                .chain(paths.map(|path| quoted(&path.name)))
+                .collect::<Vec<String>>()
         };
         let (regressed, improved) = (told(Verdict::Regressed), told(Verdict::Improved));
         if !regressed.is_empty() {
@@ -273,20 +320,32 @@ impl Comparison {
                 true => String::new(),
                 false => format!("; improved: {}", listed(&improved)),
             };
-            return (Verdict::Regressed, format!("regressed: {}{besides}", listed(&regressed)));
+            return (
+                Verdict::Regressed,
+                format!("regressed: {}{besides}", listed(&regressed)),
+            );
         }
         if !improved.is_empty() {
-            return (Verdict::Improved, format!("improved: {}; nothing regressed", listed(&improved)));
+            return (
+                Verdict::Improved,
+                format!("improved: {}; nothing regressed", listed(&improved)),
+            );
         }
         let open: Vec<String> = self.open_questions();
         match open.is_empty() {
             true => (
                 Verdict::Unchanged,
-                format!("all that matters is equal within {:.0} %", self.options.tolerance * 100.0),
+                format!(
+                    "all that matters is equal within {:.0} %",
+                    self.options.tolerance * 100.0
+                ),
             ),
             false => (
                 Verdict::Inconclusive,
-                format!("nothing is told as changed, but not enough was recorded to show {} unchanged", listed(&open)),
+                format!(
+                    "nothing is told as changed, but not enough was recorded to show {} unchanged",
+                    listed(&open)
+                ),
             ),
         }
     }
@@ -294,12 +353,20 @@ impl Comparison {
     /// What would have to be shown unchanged, and was not.
     fn open_questions(&self) -> Vec<String> {
         let is_open = |verdict: Verdict| verdict == Verdict::Inconclusive;
-        let whole = self.total.iter().filter(|(_, v)| is_open(*v)).map(|_| "the whole".to_owned());
+        let whole = self
+            .total
+            .iter()
+            .filter(|(_, v)| is_open(*v))
+            .map(|_| "the whole".to_owned());
         let hot = self.paths.iter().filter(|path| {
-            let share = path.figures.share.as_ref().map_or(0.0, |share| share.before.max(share.after));
+            let share = path
+                .figures
+                .share
+                .as_ref()
+                .map_or(0.0, |share| share.before.max(share.after));
             share >= self.options.hot_share && is_open(path.verdict)
         });
-        whole.chain(hot.map(|path| format!("`{}`", path.name))).collect()
+        whole.chain(hot.map(|path| quoted(&path.name))).collect()
     }
 
     /// Changes first, those that explain others before those explained; then by size.
@@ -308,12 +375,19 @@ impl Comparison {
         let weight = |path: &Path| path.figure.before.max(path.figure.after);
         self.paths.sort_by(|a, b| {
             let rank = |path: &Path| (!path.verdict.is_change(), path.explained_by.is_some());
-            rank(a).cmp(&rank(b)).then_with(|| match a.verdict.is_change() {
-                true => size(b).total_cmp(&size(a)),
-                false => weight(b).total_cmp(&weight(a)),
-            })
+            rank(a)
+                .cmp(&rank(b))
+                .then_with(|| match a.verdict.is_change() {
+                    true => size(b).total_cmp(&size(a)),
+                    false => weight(b).total_cmp(&weight(a)),
+                })
         });
     }
+}
+
+/// A name in a sentence, between backticks that nothing in it ends.
+fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "'"))
 }
 
 /// Names for a sentence: the first three.
@@ -334,6 +408,12 @@ pub(super) fn figure(estimate: &Estimate) -> Figure {
     }
 }
 
+/// The wholes of both sides; shares have 1.
+fn amounts(evaluation: &Evaluation) -> [f64; 2] {
+    let total = evaluation.total.as_ref();
+    total.map_or([1.0, 1.0], |total| [total.before, total.after])
+}
+
 fn paths(
     material: &Material,
     evaluations: &Evaluations,
@@ -342,10 +422,11 @@ fn paths(
     options: &Options,
 ) -> Vec<Path> {
     let evaluation = evaluations.by(measure);
-    let explained = material.explained(judged);
+    let explained = material.explained(judged, amounts(evaluation));
     let tested = judged.len() + usize::from(evaluation.total.is_some());
     let of_path = |(ix, function): (usize, &FnIx)| {
         let (estimate, judged) = (&evaluation.paths[ix], &judged[ix]);
+        let share = &evaluations.share.paths[ix];
         let name = material.functions.get(*function);
         let rate = options.false_discovery_rate;
         let by = |evaluation: &Evaluation| figure(&evaluation.paths[ix]);
@@ -365,6 +446,11 @@ fn paths(
             self_share: material.graph.self_weight[function.0 as usize],
             p: estimate.p,
             q: judged.q,
+            basis: judged.basis,
+            against_rest: Change {
+                change: against(share, material.growth).0,
+                interval: against(share, material.growth).1,
+            },
             only_common: judged.only_common,
             smallest_change: smallest_change(estimate, judged.margin, rate, tested),
             settle: match judged.verdict {
@@ -377,7 +463,12 @@ fn paths(
     material.tested.iter().enumerate().map(of_path).collect()
 }
 
-fn warnings(runs: [&[Run]; 2], measure: Measure, evaluation: &Evaluation, material: &Material) -> Vec<String> {
+fn warnings(
+    runs: [&[Run]; 2],
+    measure: Measure,
+    evaluation: &Evaluation,
+    material: &Material,
+) -> Vec<String> {
     let mut warnings = Vec::new();
     match measure {
         Measure::Cost if material.weighing == Weighing::Ticks => warnings.push(
@@ -395,11 +486,11 @@ fn warnings(runs: [&[Run]; 2], measure: Measure, evaluation: &Evaluation, materi
                 .to_owned(),
         ),
     }
-    if runs.iter().any(|side| side.len() < 2) {
+    if measure != Measure::Share && runs.iter().any(|side| side.len() < 2) {
         warnings.push(format!(
             "with one run on a side, how much runs differ by themselves is not measured: {:.0} % are assumed for CPU time as a \
              whole. Several interleaved runs a side measure it (`perfprof ci run`)",
-            super::evaluate::SINGLE_RUN_DEVIATION * 100.0
+            super::evaluate::single_run_deviation(measure) * 100.0
         ));
     }
     if !evaluation.by_time {

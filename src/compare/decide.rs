@@ -4,11 +4,15 @@
 //! (Benjamini and Hochberg, JRSS B 57, 1995), and it is at least the tolerance. *Unchanged* needs proof, too: the whole 95 %
 //! interval lies within the tolerance. Everything else is inconclusive.
 //!
-//! Shares, and CPU per second of a service that takes all it can get, grow when others shrink. There a change must also
-//! hold against the growth that most of the profile has in common (`scale.rs`).
+//! Two kinds of evidence can tell a change, each at half that rate:
+//!
+//! - the measure itself. CPU per second of a service that takes all it can get, and shares, grow when others shrink; there a
+//!   change must also hold against the growth that most of the profile has in common (`scale.rs`).
+//! - the path against the rest of the profile. Shares do not know whether the machine was slower this time, so they find what
+//!   differs where the measure of whole runs scatters; the measure must not say otherwise.
 
 use super::evaluate::{Estimate, RelativeInterval};
-use super::{MIN_EFFECT, Options};
+use super::{MIN_EFFECT, Measure, Options};
 
 /// The answer, of a path or of the whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +41,20 @@ impl Verdict {
     }
 }
 
+/// Which evidence told a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// The measure that decides.
+    Measure,
+    /// Its share, against what most of the profile did.
+    RestOfProfile,
+}
+
 /// A verdict and what it rests on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Judged {
     pub(super) verdict: Verdict,
+    pub(super) basis: Basis,
     /// The false discovery rate at which this would just be told.
     pub(super) q: f64,
     /// The relative change that matters for this path.
@@ -49,30 +63,111 @@ pub(super) struct Judged {
     pub(super) only_common: bool,
 }
 
-/// Judges paths, and the whole where it is measured (the last one then). `growth` is what most of the profile has in
-/// common, where that has to be taken out.
-pub(super) fn judge(
-    paths: &[Estimate],
-    total: Option<&Estimate>,
-    growth: Option<f64>,
-    options: &Options,
-) -> (Vec<Judged>, Option<Judged>) {
-    let tested: Vec<f64> = paths.iter().chain(total).map(|estimate| estimate.p).collect();
-    let q = false_discovery_rates(&tested);
-    let whole = total.map_or(1.0, |total| total.before);
-    let judged = paths.iter().zip(&q).map(|(estimate, q)| {
-        let margin = options.tolerance.max(MIN_EFFECT * whole / estimate.before);
-        let growth = growth.map(|growth| growth * total.map_or(1.0, |t| t.after / t.before));
-        one(estimate, *q, margin, growth, options.false_discovery_rate)
+/// All that verdicts are made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Case<'a> {
+    pub(super) measure: Measure,
+    /// By the measure that decides.
+    pub(super) paths: &'a [Estimate],
+    /// The whole, where it is measured.
+    pub(super) total: Option<&'a Estimate>,
+    /// Shares of the same paths.
+    pub(super) shares: &'a [Estimate],
+    /// What an unchanged path's share is multiplied by.
+    pub(super) growth: f64,
+}
+
+/// Judges the paths, and the whole where it is measured.
+pub(super) fn judge(case: &Case<'_>, options: &Options) -> (Vec<Judged>, Option<Judged>) {
+    let against_rest = by_shares(case, options);
+    let Some(total) = case.total else {
+        return (against_rest, None);
+    };
+    let tested = case.paths.iter().chain([total]).map(|estimate| estimate.p);
+    // Two kinds of evidence, each at half the rate.
+    let q: Vec<f64> = false_discovery_rates(&tested.collect::<Vec<f64>>())
+        .iter()
+        .map(|q| (2.0 * q).min(1.0))
+        .collect();
+    let rate = options.false_discovery_rate;
+    // Cost per unit of work does not grow because others shrink.
+    let growth = (case.measure != Measure::Cost).then(|| case.growth * total.after / total.before);
+    let judged = case
+        .paths
+        .iter()
+        .zip(&q)
+        .zip(against_rest)
+        .map(|((estimate, q), rest)| {
+            let margin = options
+                .tolerance
+                .max(MIN_EFFECT * total.before / estimate.before);
+            let measured = one(estimate, *q, margin, growth, rate);
+            let rest = Judged {
+                q: (2.0 * rest.q).min(1.0),
+                ..rest
+            };
+            match measured.verdict.is_change() || !confirmed(&rest, estimate, rate) {
+                true => measured,
+                false => rest,
+            }
+        });
+    let judged = judged.collect();
+    let of_total = one(
+        total,
+        q.last().copied().unwrap_or(1.0),
+        options.tolerance,
+        None,
+        rate,
+    );
+    (judged, Some(of_total))
+}
+
+/// Paths against the rest of the profile.
+fn by_shares(case: &Case<'_>, options: &Options) -> Vec<Judged> {
+    let q = false_discovery_rates(
+        &case
+            .shares
+            .iter()
+            .map(|estimate| estimate.p)
+            .collect::<Vec<f64>>(),
+    );
+    let judged = case.shares.iter().zip(q).map(|(estimate, q)| {
+        let margin = options.tolerance.max(MIN_EFFECT / estimate.before);
+        let judged = one(
+            estimate,
+            q,
+            margin,
+            Some(case.growth),
+            options.false_discovery_rate,
+        );
+        Judged {
+            basis: Basis::RestOfProfile,
+            ..judged
+        }
     });
-    let of_total = total.zip(q.last()).map(|(estimate, q)| {
-        one(estimate, *q, options.tolerance, None, options.false_discovery_rate)
-    });
-    (judged.collect(), of_total)
+    judged.collect()
+}
+
+/// Whether what shares tell is told at `rate`, and the measure goes the same way as far as it matters.
+fn confirmed(rest: &Judged, measured: &Estimate, rate: f64) -> bool {
+    let same_way = match rest.verdict {
+        Verdict::Regressed => measured.change().is_none_or(|change| change >= rest.margin),
+        Verdict::Improved => measured
+            .change()
+            .is_some_and(|change| change <= -rest.margin),
+        _ => false,
+    };
+    same_way && rest.q <= rate
 }
 
 fn one(estimate: &Estimate, q: f64, margin: f64, growth: Option<f64>, rate: f64) -> Judged {
-    let judged = |verdict, only_common| Judged { verdict, q, margin, only_common };
+    let judged = |verdict, only_common| Judged {
+        verdict,
+        basis: Basis::Measure,
+        q,
+        margin,
+        only_common,
+    };
     let direction = match estimate.difference > 0.0 {
         true => Verdict::Regressed,
         false => Verdict::Improved,
@@ -98,7 +193,7 @@ fn one(estimate: &Estimate, q: f64, margin: f64, growth: Option<f64>, rate: f64)
 }
 
 /// The change and its interval with the common growth taken out.
-fn against(estimate: &Estimate, growth: f64) -> (Option<f64>, RelativeInterval) {
+pub(super) fn against(estimate: &Estimate, growth: f64) -> (Option<f64>, RelativeInterval) {
     let less = |change: f64| (1.0 + change) / growth - 1.0;
     let interval = RelativeInterval {
         low: less(estimate.interval.low),
@@ -108,7 +203,11 @@ fn against(estimate: &Estimate, growth: f64) -> (Option<f64>, RelativeInterval) 
 }
 
 /// Whether a change goes the same way, far enough, with the common growth taken out.
-fn holds(direction: Verdict, (change, interval): (Option<f64>, RelativeInterval), margin: f64) -> bool {
+fn holds(
+    direction: Verdict,
+    (change, interval): (Option<f64>, RelativeInterval),
+    margin: f64,
+) -> bool {
     match (direction, change) {
         (_, None) => true,
         (Verdict::Regressed, Some(change)) => change >= margin && interval.low > 0.0,
@@ -161,35 +260,105 @@ mod tests {
             error: 0.01,
             dof: 50.0,
             p: if low > 0.0 || high < 0.0 { 1e-6 } else { 0.5 },
-            interval: RelativeInterval { low, high: Some(high) },
+            interval: RelativeInterval {
+                low,
+                high: Some(high),
+            },
             by_length: 1.0,
         }
     }
 
-    fn verdict(estimate: Estimate, growth: Option<f64>) -> Verdict {
-        judge(&[estimate], None, growth, &Options::default()).0[0].verdict
+    /// By cost alone: shares that say nothing.
+    fn by_cost(estimate: Estimate) -> Verdict {
+        let total = super::super::evaluate::tests::certain(1.0, 1.0);
+        let silent = super::super::evaluate::tests::certain(0.3, 0.3);
+        let case = Case {
+            measure: Measure::Cost,
+            paths: &[estimate],
+            total: Some(&total),
+            shares: &[silent],
+            growth: 1.0,
+        };
+        judge(&case, &Options::default()).0[0].verdict
     }
 
     #[test]
     fn equality_has_to_be_shown_and_small_changes_are_none() {
-        assert_eq!(verdict(estimate(0.3, 0.3, -0.04, 0.04), None), Verdict::Unchanged);
-        assert_eq!(verdict(estimate(0.3, 0.3, -0.06, 0.04), None), Verdict::Inconclusive);
-        assert_eq!(verdict(estimate(0.3, 0.24, -0.25, -0.15), None), Verdict::Improved);
-        assert_eq!(verdict(estimate(0.3, 0.36, 0.15, 0.25), None), Verdict::Regressed);
+        assert_eq!(by_cost(estimate(0.3, 0.3, -0.04, 0.04)), Verdict::Unchanged);
+        assert_eq!(
+            by_cost(estimate(0.3, 0.3, -0.06, 0.04)),
+            Verdict::Inconclusive
+        );
+        assert_eq!(
+            by_cost(estimate(0.3, 0.24, -0.25, -0.15)),
+            Verdict::Improved
+        );
+        assert_eq!(by_cost(estimate(0.3, 0.36, 0.15, 0.25)), Verdict::Regressed);
         // Certain, and too little to matter.
-        assert_eq!(verdict(estimate(0.3, 0.309, 0.02, 0.04), None), Verdict::Unchanged);
-        // A twentieth of a permille of the whole may do what it likes.
-        assert_eq!(verdict(estimate(0.001, 0.0015, 0.4, 0.6), None), Verdict::Unchanged);
+        assert_eq!(
+            by_cost(estimate(0.3, 0.309, 0.02, 0.04)),
+            Verdict::Unchanged
+        );
+        // A twentieth of a percent of the whole may do what it likes.
+        assert_eq!(
+            by_cost(estimate(0.001, 0.0015, 0.4, 0.6)),
+            Verdict::Unchanged
+        );
     }
 
     #[test]
     fn what_only_grew_because_others_shrank_did_not_change() {
         let others = 0.76 / 0.70;
-        let grown = estimate(0.70, 0.76, others - 1.02, others - 0.98);
-        assert_eq!(verdict(grown.clone(), None), Verdict::Regressed);
-        let judged = judge(&[grown], None, Some(others), &Options::default()).0[0];
-        assert_eq!((judged.verdict, judged.only_common), (Verdict::Unchanged, true));
-        let halved = estimate(0.30, 0.24, -0.25, -0.15);
-        assert_eq!(verdict(halved, Some(others)), Verdict::Improved);
+        let shares = [
+            estimate(0.70, 0.76, others - 1.02, others - 0.98),
+            estimate(0.30, 0.24, -0.25, -0.15),
+        ];
+        let judged = |growth: f64| {
+            let case = Case {
+                measure: Measure::Share,
+                paths: &shares,
+                total: None,
+                shares: &shares,
+                growth,
+            };
+            judge(&case, &Options::default()).0
+        };
+        assert_eq!(judged(1.0)[0].verdict, Verdict::Regressed);
+        let told = judged(others);
+        assert_eq!(
+            (told[0].verdict, told[0].only_common),
+            (Verdict::Unchanged, true)
+        );
+        assert_eq!(told[1].verdict, Verdict::Improved);
+    }
+
+    #[test]
+    fn a_path_against_the_rest_is_told_where_whole_runs_scatter_unless_the_measure_says_otherwise()
+    {
+        let total = Estimate {
+            interval: RelativeInterval {
+                low: -0.2,
+                high: Some(0.3),
+            },
+            ..estimate(1.0, 1.05, -0.2, 0.3)
+        };
+        let verdict = |measured: Estimate| {
+            let case = Case {
+                measure: Measure::Cost,
+                paths: &[measured],
+                total: Some(&total),
+                shares: &[estimate(0.30, 0.24, -0.25, -0.15)],
+                growth: 1.0,
+            };
+            let judged = judge(&case, &Options::default()).0[0];
+            (judged.verdict, judged.basis)
+        };
+        let scattered = estimate(0.30, 0.25, -0.40, 0.10);
+        assert_eq!(
+            verdict(scattered),
+            (Verdict::Improved, Basis::RestOfProfile)
+        );
+        let opposite = estimate(0.30, 0.31, -0.20, 0.30);
+        assert_eq!(verdict(opposite).0, Verdict::Inconclusive);
     }
 }

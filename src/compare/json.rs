@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::comparison::RunFacts;
 use super::evaluate::RelativeInterval;
-use super::{Comparison, Figure, Kpi, Measure, Path, Shift, Verdict};
+use super::{Basis, Comparison, Figure, Kpi, Measure, Path, Shift, Verdict};
 use crate::render::units;
 
 pub const SCHEMA: &str = "perfprof.comparison";
@@ -67,29 +67,50 @@ pub fn document(comparison: &Comparison, generated_unix_ns: u64) -> Value {
 /// `optimization-validation-report.json`: was what should improve improved, and did nothing else regress?
 pub fn validation(comparison: &Comparison, generated_unix_ns: u64) -> Value {
     let told = |verdict: Verdict| {
-        let paths = comparison.paths.iter().filter(|path| path.verdict == verdict);
+        let paths = comparison
+            .paths
+            .iter()
+            .filter(|path| path.verdict == verdict);
         paths.map(|path| path.name.as_str()).collect::<Vec<&str>>()
     };
     let regressed: Vec<&str> = told(Verdict::Regressed)
         .into_iter()
-        .chain(comparison.kpis.iter().filter(|k| k.verdict == Verdict::Regressed).map(|k| k.name.as_str()))
+        .chain(
+            comparison
+                .kpis
+                .iter()
+                .filter(|k| k.verdict == Verdict::Regressed)
+                .map(|k| k.name.as_str()),
+        )
         .collect();
     let targets = &comparison.options.targets;
     let counts = |kpi: &&Kpi| targets.is_empty() || targets.contains(&kpi.name);
-    let enough = comparison.kpis.iter().filter(counts).any(|kpi| kpi.improved_enough);
+    let enough = comparison
+        .kpis
+        .iter()
+        .filter(counts)
+        .any(|kpi| kpi.improved_enough);
     let missing: Vec<&String> = targets
         .iter()
         .filter(|target| !comparison.paths.iter().any(|path| path.name == **target))
         .collect();
-    let (verdict, reason) = if !comparison.doubts.is_empty() || comparison.verdict == Verdict::Inconclusive {
-        ("inconclusive", comparison.reason.clone())
-    } else if !regressed.is_empty() {
-        ("failed", format!("{} regressed", regressed.len()))
-    } else if enough {
-        ("passed", "a targeted figure improved by at least the threshold, and nothing regressed".to_owned())
-    } else {
-        ("failed", "no targeted figure improved by at least the threshold".to_owned())
-    };
+    let (verdict, reason) =
+        if !comparison.doubts.is_empty() || comparison.verdict == Verdict::Inconclusive {
+            ("inconclusive", comparison.reason.clone())
+        } else if !regressed.is_empty() {
+            ("failed", format!("{} regressed", regressed.len()))
+        } else if enough {
+            (
+                "passed",
+                "a targeted figure improved by at least the threshold, and nothing regressed"
+                    .to_owned(),
+            )
+        } else {
+            (
+                "failed",
+                "no targeted figure improved by at least the threshold".to_owned(),
+            )
+        };
     json!({
         "schema": VALIDATION_SCHEMA,
         "schema_version": VALIDATION_SCHEMA_VERSION,
@@ -157,6 +178,14 @@ fn path(path: &Path) -> Value {
         "renamed_from": path.renamed_from,
         "shift": shift,
         "explained_by": path.explained_by,
+        "basis": match path.basis {
+            Basis::Measure => "measure",
+            Basis::RestOfProfile => "rest-of-profile",
+        },
+        "against_rest": {
+            "change": path.against_rest.change,
+            "interval": interval(path.against_rest.interval),
+        },
         "only_common_growth": path.only_common,
         "p_value": path.p,
         "false_discovery_rate": path.q,

@@ -4,7 +4,7 @@
 
 use super::evaluate::RelativeInterval;
 use super::picture::unit;
-use super::{Comparison, Figure, Kpi, Measure, Path, Shift, Verdict};
+use super::{Basis, Comparison, Figure, Kpi, Measure, Path, Shift, Verdict};
 use crate::render::escape::{code, code_cell, inline, prose, visible};
 use crate::render::table::{Align, Table};
 use crate::render::{fit, units};
@@ -66,7 +66,9 @@ fn sign(verdict: Verdict) -> &'static str {
 
 fn capitalized(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+    chars.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(chars).collect()
+    })
 }
 
 /// The whole, and what load tests say.
@@ -128,7 +130,11 @@ fn number(value: f64) -> String {
 
 /// Paths that changed and are explained by nothing below them.
 fn changed(comparison: &Comparison) -> String {
-    let told: Vec<&Path> = comparison.paths.iter().filter(|path| path.verdict.is_change()).collect();
+    let told: Vec<&Path> = comparison
+        .paths
+        .iter()
+        .filter(|path| path.verdict.is_change())
+        .collect();
     if told.is_empty() {
         return String::new();
     }
@@ -141,13 +147,16 @@ fn changed(comparison: &Comparison) -> String {
         ("share", Align::Right),
         ("verdict", Align::Left),
     ]);
-    let own: Vec<&&Path> = told.iter().filter(|path| path.explained_by.is_none()).collect();
+    let own: Vec<&&Path> = told
+        .iter()
+        .filter(|path| path.explained_by.is_none())
+        .collect();
     for path in own.iter().take(MAX_ROWS) {
         table.row([
             code_cell(&fit::middle(&path.name, MAX_NAME)) + &becomes(path),
             number(path.figure.before * factor),
             number(path.figure.after * factor),
-            change(path.figure.change, Some(path.figure.interval)),
+            told_change(path),
             shares(path),
             format!("**{}**", path.verdict.id()),
         ]);
@@ -157,15 +166,31 @@ fn changed(comparison: &Comparison) -> String {
     let left_out = own.len().saturating_sub(MAX_ROWS);
     let mut more = Vec::new();
     if left_out > 0 {
-        more.push(format!("{left_out} more changed paths are in the JSON"));
+        more.push(format!(
+            "changed paths not shown here, but in the JSON: {left_out}"
+        ));
     }
     if explained > 0 {
-        more.push(format!("{explained} functions above these changed with them"));
+        more.push(format!("callers that changed with these: {explained}"));
     }
     if !more.is_empty() {
         out += &format!("{}.\n\n", capitalized(&more.join("; ")));
     }
     out
+}
+
+/// The change by the evidence that told it.
+fn told_change(path: &Path) -> String {
+    match path.basis {
+        Basis::Measure => change(path.figure.change, Some(path.figure.interval)),
+        Basis::RestOfProfile => {
+            let rest = path.against_rest;
+            format!(
+                "{}, against the rest",
+                change(rest.change, Some(rest.interval))
+            )
+        }
+    }
 }
 
 fn becomes(path: &Path) -> String {
@@ -177,9 +202,12 @@ fn becomes(path: &Path) -> String {
 
 fn shares(path: &Path) -> String {
     let share = |value: f64| units::percent(value);
-    path.figures.share.as_ref().map_or_else(String::new, |figure: &Figure| {
-        format!("{} → {}", share(figure.before), share(figure.after))
-    })
+    path.figures
+        .share
+        .as_ref()
+        .map_or_else(String::new, |figure: &Figure| {
+            format!("{} → {}", share(figure.before), share(figure.after))
+        })
 }
 
 /// `-21.4 % (-24.0 … -18.7)`.
@@ -204,7 +232,11 @@ fn open(comparison: &Comparison) -> String {
         return String::new();
     }
     let hot = |path: &&Path| {
-        let share = path.figures.share.as_ref().map_or(0.0, |share| share.before.max(share.after));
+        let share = path
+            .figures
+            .share
+            .as_ref()
+            .map_or(0.0, |share| share.before.max(share.after));
         path.verdict == Verdict::Inconclusive && share >= comparison.options.hot_share
     };
     let paths: Vec<&Path> = comparison.paths.iter().filter(hot).take(MAX_OPEN).collect();
@@ -236,11 +268,22 @@ fn settled(comparison: &Comparison, path: &Path) -> String {
         let needed = (runs as f64 * settle.scale).ceil().max(2.0);
         return format!("; about {needed:.0} runs like these on each side would settle it");
     }
-    let seconds = |side: usize| comparison.runs[side].iter().filter_map(|run| run.seconds).sum::<f64>();
+    let seconds = |side: usize| {
+        comparison.runs[side]
+            .iter()
+            .filter_map(|run| run.seconds)
+            .sum::<f64>()
+    };
     let seconds = seconds(0).max(seconds(1)) * settle.scale;
     match seconds > 0.0 {
-        true => format!("; about {} of recording on each side would settle it", duration(seconds)),
-        false => format!("; about {:.1} times as many samples would settle it", settle.scale),
+        true => format!(
+            "; about {} of recording on each side would settle it",
+            duration(seconds)
+        ),
+        false => format!(
+            "; about {:.1} times as many samples would settle it",
+            settle.scale
+        ),
     }
 }
 
@@ -256,7 +299,10 @@ fn picture_links(pictures: &Pictures) -> String {
     let mut out = String::new();
     for (link, words) in [
         (&pictures.after, "Differential flame graph, shape of after"),
-        (&pictures.before, "Differential flame graph, shape of before"),
+        (
+            &pictures.before,
+            "Differential flame graph, shape of before",
+        ),
     ] {
         if let Some(link) = link {
             out += &format!("[![{words}]({link})]({link})\n\n");
@@ -298,11 +344,22 @@ fn notes(comparison: &Comparison) -> String {
 }
 
 fn details(comparison: &Comparison, commands: &[String]) -> String {
-    let count = |verdict: Verdict| comparison.paths.iter().filter(|path| path.verdict == verdict).count();
+    let count = |verdict: Verdict| {
+        comparison
+            .paths
+            .iter()
+            .filter(|path| path.verdict == verdict)
+            .count()
+    };
     let side = |side: usize| {
         let runs = &comparison.runs[side];
         let samples = runs.iter().map(|run| run.samples).sum::<u64>();
-        format!("{} run{} with {} samples", runs.len(), if runs.len() == 1 { "" } else { "s" }, units::count(samples))
+        format!(
+            "{} run{} with {} samples",
+            runs.len(),
+            if runs.len() == 1 { "" } else { "s" },
+            units::count(samples)
+        )
     };
     let mut out = format!(
         "<details><summary>How sure, and how to repeat it</summary>\n\n- Before: {}; after: {}{}\n- {} paths tested: {} improved, {} \
@@ -310,7 +367,11 @@ fn details(comparison: &Comparison, commands: &[String]) -> String {
          samples stand for {:.1} times fewer independent ones (design effect)\n",
         side(0),
         side(1),
-        if comparison.interleaved { ", taking turns" } else { "" },
+        if comparison.interleaved {
+            ", taking turns"
+        } else {
+            ""
+        },
         comparison.paths.len(),
         count(Verdict::Improved),
         count(Verdict::Regressed),
@@ -327,7 +388,10 @@ fn details(comparison: &Comparison, commands: &[String]) -> String {
             "- The before side against itself ({} dealt to two sides): {} false alarms in {} comparisons\n",
             check.dealt, check.false_alarms, check.comparisons
         ),
-        None => "- The before side could not be held against itself: too few runs, and no time slices\n".to_owned(),
+        None => {
+            "- The before side could not be held against itself: too few runs, and no time slices\n"
+                .to_owned()
+        }
     };
     out += &format!("- Measure: {}\n", measure_words(comparison));
     if !commands.is_empty() {

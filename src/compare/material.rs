@@ -16,6 +16,8 @@ use super::renames::{self, Renames};
 use super::{Measure, Run, scale};
 use crate::analysis::Measure as Weighing;
 
+/// A path needs this many ticks on both sides together: of fewer, how they come in bursts cannot be told.
+const MIN_TICKS: f64 = 30.0;
 /// More paths are not tested; the heaviest are.
 const MAX_PATHS: usize = 1000;
 /// A callee explains its caller's change when its own is at least this part of it.
@@ -43,15 +45,28 @@ pub(super) struct Material {
 impl Material {
     /// Functions with at least `min_share` on a side are tested.
     pub(super) fn of(runs: [&[Run]; 2], min_share: f64) -> Material {
-        let all_know_time = runs.iter().all(|side| side.iter().all(|run| run.cpu_seconds().is_some()));
-        let weighing = if all_know_time { Weighing::CpuTime } else { Weighing::Ticks };
+        let all_know_time = runs
+            .iter()
+            .all(|side| side.iter().all(|run| run.cpu_seconds().is_some()));
+        let weighing = if all_know_time {
+            Weighing::CpuTime
+        } else {
+            Weighing::Ticks
+        };
         let (mut functions, mut tree) = (Functions::default(), CallTree::default());
-        let nodes = [Side::Before, Side::After]
-            .map(|side| enter(runs[side as usize], side, weighing, &mut functions, &mut tree));
+        let nodes = [Side::Before, Side::After].map(|side| {
+            enter(
+                runs[side as usize],
+                side,
+                weighing,
+                &mut functions,
+                &mut tree,
+            )
+        });
         let ticks = runs.map(|side| side.iter().map(|run| run.profile.total_count()).sum());
         let (renames, graph) = renames::find(&tree, &functions);
-        let growth = scale::common_growth(&graph);
-        let tested = heaviest(&graph, &functions, min_share);
+        let growth = scale::common_growth(&graph, ticks);
+        let tested = heaviest(&graph, &functions, ticks, min_share);
         let members = members(&tree, &renames.alias, &tested);
         Material {
             moves: moves::find(&graph, growth, ticks),
@@ -72,7 +87,11 @@ impl Material {
     pub(super) fn evidence(&self, runs: [&[Run]; 2], measure: Measure) -> [Vec<Evidence>; 2] {
         [0, 1].map(|side| {
             let of_run = |(run, nodes): (&Run, &Vec<Node>)| self.of_run(run, nodes, measure);
-            runs[side].iter().zip(&self.nodes[side]).map(of_run).collect()
+            runs[side]
+                .iter()
+                .zip(&self.nodes[side])
+                .map(of_run)
+                .collect()
         })
     }
 
@@ -84,7 +103,9 @@ impl Material {
             let members = self.members.get(node).map_or(&[][..], Vec::as_slice);
             blocks.add(sample.slice, weight, sample.count, members);
         }
-        let cpu = run.cpu_seconds().filter(|_| self.weighing == Weighing::CpuTime);
+        let cpu = run
+            .cpu_seconds()
+            .filter(|_| self.weighing == Weighing::CpuTime);
         match measure {
             Measure::Cost => blocks.finish(cpu, run.work),
             Measure::Cores => blocks.finish(cpu, run.seconds()),
@@ -92,28 +113,49 @@ impl Material {
         }
     }
 
-    /// For each path, a callee whose change is most of the path's.
-    pub(super) fn explained(&self, judged: &[Judged]) -> Vec<Option<FnIx>> {
-        let place: HashMap<FnIx, usize> = self.tested.iter().enumerate().map(|(i, f)| (*f, i)).collect();
+    /// For each path, a callee whose change is most of the path's. `amounts` are the wholes of both sides.
+    pub(super) fn explained(&self, judged: &[Judged], amounts: [f64; 2]) -> Vec<Option<FnIx>> {
+        let place: HashMap<FnIx, usize> = self
+            .tested
+            .iter()
+            .enumerate()
+            .map(|(i, f)| (*f, i))
+            .collect();
         let mut best: Vec<Option<(f64, FnIx)>> = vec![None; self.tested.len()];
-        let changed = |weights: [f64; 2]| weights[1] - weights[0];
+        let changed = |shares: [f64; 2]| shares[1] * amounts[1] - shares[0] * amounts[0];
         let calls: BTreeMap<_, _> = self.graph.calls.iter().collect();
         for ((caller, callee), weights) in calls {
-            let Some((caller, callee_ix)) = caller.and_then(|c| place.get(&c)).zip(place.get(callee)) else {
+            let Some((caller, callee_ix)) =
+                caller.and_then(|c| place.get(&c)).zip(place.get(callee))
+            else {
                 continue;
             };
-            let same = judged[*caller].verdict.is_change() && judged[*caller].verdict == judged[*callee_ix].verdict;
+            let same = judged[*caller].verdict.is_change()
+                && judged[*caller].verdict == judged[*callee_ix].verdict;
             let whole = changed(self.graph.total_weight[self.tested[*caller].0 as usize]);
             let part = changed(*weights) / whole;
-            if caller != callee_ix && same && part >= EXPLAINS && best[*caller].is_none_or(|(most, _)| part > most) {
+            if caller != callee_ix
+                && same
+                && part >= EXPLAINS
+                && best[*caller].is_none_or(|(most, _)| part > most)
+            {
                 best[*caller] = Some((part, *callee));
             }
         }
-        without_circles(best.into_iter().map(|best| best.map(|(_, callee)| callee)).collect(), &place)
+        without_circles(
+            best.into_iter()
+                .map(|best| best.map(|(_, callee)| callee))
+                .collect(),
+            &place,
+        )
     }
 
     pub(super) fn renamed_from(&self, function: FnIx) -> Option<String> {
-        let pair = self.renames.pairs.iter().find(|(_, after)| *after == function);
+        let pair = self
+            .renames
+            .pairs
+            .iter()
+            .find(|(_, after)| *after == function);
         pair.map(|(before, _)| self.functions.get(*before).name.clone())
     }
 
@@ -162,7 +204,9 @@ fn enter(
 ) -> Vec<Vec<Node>> {
     let weight = |run: &Run| -> f64 {
         let samples = run.profile.samples.iter();
-        samples.map(|sample| weighing.read(sample.into()) as f64).sum()
+        samples
+            .map(|sample| weighing.read(sample.into()) as f64)
+            .sum()
     };
     let whole: f64 = runs.iter().map(weight).sum();
     let of_run = |run: &Run| {
@@ -176,21 +220,31 @@ fn enter(
     runs.iter().map(of_run).collect()
 }
 
-fn heaviest(graph: &Graph, functions: &Functions, min_share: f64) -> Vec<FnIx> {
+fn heaviest(graph: &Graph, functions: &Functions, ticks: [u64; 2], min_share: f64) -> Vec<FnIx> {
+    let enough = |ix: &FnIx| {
+        let [before, after] = graph.total_weight[ix.0 as usize];
+        before * ticks[0] as f64 + after * ticks[1] as f64 >= MIN_TICKS
+    };
     let weight = |ix: &FnIx| {
         let [before, after] = graph.total_weight[ix.0 as usize];
         before.max(after)
     };
     let mut tested: Vec<FnIx> = (0..functions.len() as u32)
         .map(FnIx)
-        .filter(|ix| functions.get(*ix).kind != Kind::Reason && weight(ix) >= min_share)
+        .filter(|ix| {
+            functions.get(*ix).kind != Kind::Reason && weight(ix) >= min_share && enough(ix)
+        })
         .collect();
     tested.sort_by(|a, b| weight(b).total_cmp(&weight(a)).then_with(|| a.cmp(b)));
     tested.truncate(MAX_PATHS);
     tested
 }
 
-fn members(tree: &CallTree, alias: &[FnIx], tested: &[FnIx]) -> HashMap<Node, Vec<u32>, RandomState> {
+fn members(
+    tree: &CallTree,
+    alias: &[FnIx],
+    tested: &[FnIx],
+) -> HashMap<Node, Vec<u32>, RandomState> {
     let mut place: Vec<Option<u32>> = vec![None; alias.len()];
     for (ix, function) in tested.iter().enumerate() {
         place[function.0 as usize] = Some(ix as u32);
@@ -208,7 +262,10 @@ fn members(tree: &CallTree, alias: &[FnIx], tested: &[FnIx]) -> HashMap<Node, Ve
 }
 
 /// Functions that explain each other (recursion) explain nothing.
-fn without_circles(explained: Vec<Option<FnIx>>, place: &HashMap<FnIx, usize>) -> Vec<Option<FnIx>> {
+fn without_circles(
+    explained: Vec<Option<FnIx>>,
+    place: &HashMap<FnIx, usize>,
+) -> Vec<Option<FnIx>> {
     let ends = |from: usize| {
         let mut at = from;
         for _ in 0..=explained.len() {

@@ -44,8 +44,8 @@ mod tests;
 mod within;
 
 pub use comparable::{Incomparable, check};
-pub use comparison::{Comparison, Figure, Figures, Path, Shift, Untested};
-pub use decide::Verdict;
+pub use comparison::{Change, Comparison, Figure, Figures, Path, Shift, Untested};
+pub use decide::{Basis, Verdict};
 pub use evaluate::RelativeInterval;
 pub use json::{SCHEMA, SCHEMA_VERSION, VALIDATION_SCHEMA, VALIDATION_SCHEMA_VERSION};
 pub use json::{document, validation};

@@ -1,9 +1,10 @@
-//! Code that only moved: into its caller (inlined), or out of it (outlined).
+//! Code that only moved: into its caller (inlined), out of it (outlined), or to another function of the same caller.
 //!
 //! When a function is inlined, its callers' own time grows by what it used to take, and its callees appear directly below
-//! its callers. So of each call that vanished or appeared, the sum is looked at that inlining leaves alone: the caller's
-//! own time, the call, and the caller's calls of what the function calls. Where that sum stayed, cost was moved and
-//! neither saved nor added; the caller's total decides (*parent sums decide*).
+//! its callers. When an algorithm is replaced, some callees vanish and others appear. So of each call that vanished or
+//! appeared, a sum is looked at that such changes leave alone: the caller's own time, all its calls that vanished or appeared,
+//! and its calls of what the function calls. A call that appeared while that sum did not grow added nothing, and one that
+//! vanished while it did not fall saved nothing; the caller's total decides (*parent sums decide*).
 //!
 //! Only calls that vanish or appear (nearly) wholly are looked at: two functions of one caller whose weights change against each
 //! other are two changes.
@@ -41,22 +42,21 @@ pub(super) fn find(graph: &Graph, scale: f64, ticks: [u64; 2]) -> HashMap<FnIx, 
     let mut moved: HashMap<FnIx, (f64, f64, Option<Move>), RandomState> = HashMap::default();
     let mut calls: Vec<_> = graph.calls.iter().collect();
     calls.sort_unstable_by_key(|(call, _)| **call);
-    for ((caller, callee), weights) in calls {
-        let Some(caller) = *caller else { continue };
-        let (before, after) = (weights[0] * scale, weights[1]);
-        let change = after - before;
-        if caller == *callee
-            || before.max(after) < MIN_CALL
-            || before.min(after) > VANISHED * before.max(after)
-        {
+    for (call, weights) in calls {
+        let (Some(caller), callee) = *call else {
+            continue;
+        };
+        if caller == callee || !came_or_went(*weights, scale) {
             continue;
         }
-        let sum = sum_around(graph, &callees, caller, *callee);
-        let difference = (sum[1] - sum[0] * scale).abs();
-        if difference > SUM_MAY_CHANGE * change.abs() + NOISE * error(sum, ticks) {
+        let change = weights[1] - weights[0] * scale;
+        let sum = sum_around(graph, &callees, (caller, callee), scale);
+        // Towards the call's own change: an appearance that made the sum grow, a vanishing that made it fall.
+        let along = (sum[1] - sum[0] * scale) * change.signum();
+        if along > SUM_MAY_CHANGE * change.abs() + NOISE * error(sum, ticks) {
             continue;
         }
-        let entry = moved.entry(*callee).or_default();
+        let entry = moved.entry(callee).or_default();
         entry.0 += change.abs();
         if change.abs() > entry.1 {
             entry.1 = change.abs();
@@ -84,24 +84,28 @@ fn callees(graph: &Graph) -> HashMap<FnIx, Vec<FnIx>, RandomState> {
     callees
 }
 
-/// What inlining `callee` into `caller` leaves as it is.
+/// Whether a call is (nearly) on one side only, and large enough to be told so.
+fn came_or_went(weights: [f64; 2], scale: f64) -> bool {
+    let (before, after) = (weights[0] * scale, weights[1]);
+    let (less, more) = (before.min(after), before.max(after));
+    more >= MIN_CALL && less <= VANISHED * more
+}
+
+/// What moving `callee` into or out of `caller` leaves as it is.
 fn sum_around(
     graph: &Graph,
     callees: &HashMap<FnIx, Vec<FnIx>, RandomState>,
-    caller: FnIx,
-    callee: FnIx,
+    (caller, callee): (FnIx, FnIx),
+    scale: f64,
 ) -> [f64; 2] {
     let mut sum = graph.self_weight[caller.0 as usize];
-    let mut add = |call: (Option<FnIx>, FnIx)| {
-        if let Some(weights) = graph.calls.get(&call) {
+    let below: &[FnIx] = callees.get(&callee).map_or(&[], Vec::as_slice);
+    for called in callees.get(&caller).into_iter().flatten() {
+        let weights = graph.calls[&(Some(caller), *called)];
+        let counts = *called == callee || below.contains(called) || came_or_went(weights, scale);
+        if counts && *called != caller {
             sum[0] += weights[0];
             sum[1] += weights[1];
-        }
-    };
-    add((Some(caller), callee));
-    for below in callees.get(&callee).into_iter().flatten() {
-        if *below != callee && *below != caller {
-            add((Some(caller), *below));
         }
     }
     sum
@@ -109,6 +113,8 @@ fn sum_around(
 
 /// Standard error of the difference of two shares, ticks taken as independent.
 fn error(shares: [f64; 2], ticks: [u64; 2]) -> f64 {
-    let variance = |share: f64, n: u64| share.clamp(0.0, 1.0) * (1.0 - share.clamp(0.0, 1.0)) / n.max(1) as f64;
+    let variance = |share: f64, n: u64| {
+        share.clamp(0.0, 1.0) * (1.0 - share.clamp(0.0, 1.0)) / n.max(1) as f64
+    };
     (variance(shares[0], ticks[0]) + variance(shares[1], ticks[1])).sqrt()
 }

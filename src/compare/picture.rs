@@ -1,5 +1,7 @@
 //! The differential flame graphs' input: stacks of both sides, in the unit that verdicts are in.
 
+use std::collections::HashSet;
+
 use super::identity::{FnIx, Kind};
 use super::{Comparison, Measure};
 use crate::profile::Role;
@@ -21,7 +23,9 @@ pub struct Picture {
 impl Picture {
     pub fn names(&self) -> Vec<DiffName<'_>> {
         let names = self.names.iter();
-        names.map(|(text, role)| DiffName { text, role: *role }).collect()
+        names
+            .map(|(text, role)| DiffName { text, role: *role })
+            .collect()
     }
 }
 
@@ -33,12 +37,18 @@ pub fn picture(comparison: &Comparison) -> Picture {
     let drawn = stacks.tree.stacks().map(|(node, [before, after])| {
         let mut frames: Vec<u32> = stacks.tree.leaf_to_root(node).map(|f| alias(f).0).collect();
         frames.reverse();
-        DiffStack { frames, before: before * amounts[0], after: after * amounts[1] }
+        DiffStack {
+            frames,
+            before: before * amounts[0],
+            after: after * amounts[1],
+        }
     });
-    let told = |name: &str, kernel: bool| {
-        let paths = comparison.paths.iter();
-        paths.filter(|p| p.verdict.is_change()).any(|p| p.name == name && p.kernel == kernel)
-    };
+    let told: HashSet<(&str, bool)> = comparison
+        .paths
+        .iter()
+        .filter(|path| path.verdict.is_change())
+        .map(|path| (path.name.as_str(), path.kernel))
+        .collect();
     let functions = (0..stacks.functions.len() as u32).map(|ix| stacks.functions.get(FnIx(ix)));
     let (names, significant) = functions
         .map(|function| {
@@ -48,13 +58,21 @@ pub fn picture(comparison: &Comparison) -> Picture {
                 (Kind::Function, true) => Role::Kernel,
                 (Kind::Function, false) => Role::User,
             };
-            ((function.name.clone(), role), told(&function.name, function.kernel))
+            (
+                (function.name.clone(), role),
+                told.contains(&(function.name.as_str(), function.kernel)),
+            )
         })
         .unzip();
     let sides = [0, 1].map(|side| comparison.runs[side].len());
     Picture {
         title: format!("{}: before and after", comparison.service),
-        subtitle: format!("{} run{} before, {} after", sides[0], if sides[0] == 1 { "" } else { "s" }, sides[1]),
+        subtitle: format!(
+            "{} run{} before, {} after",
+            sides[0],
+            if sides[0] == 1 { "" } else { "s" },
+            sides[1]
+        ),
         unit,
         names,
         stacks: drawn.collect(),

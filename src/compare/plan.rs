@@ -74,7 +74,8 @@ mod tests {
     fn samples_agree_with_the_textbook_for_two_proportions() {
         // Fleiss, Statistical Methods for Rates and Proportions: n = (z₀.₉₇₅ + z₀.₈)² (p₁q₁ + p₂q₂) / (p₁ − p₂)².
         let textbook = |p1: f64, p2: f64| {
-            (1.959_964 + 0.841_621_f64).powi(2) * (p1 * (1.0 - p1) + p2 * (1.0 - p2)) / (p1 - p2).powi(2)
+            (1.959_964 + 0.841_621_f64).powi(2) * (p1 * (1.0 - p1) + p2 * (1.0 - p2))
+                / (p1 - p2).powi(2)
         };
         for (share, change) in [(0.10, -0.10), (0.30, -0.20), (0.03, 0.05)] {
             let expected = textbook(share, share * (1.0 + change));

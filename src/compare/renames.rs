@@ -129,7 +129,9 @@ fn last_part(name: &str) -> &str {
                 end = None;
             }
             '(' | '<' | '[' | '{' => depth -= 1,
-            ':' | '.' | '/' if depth == 0 && end.is_some() => return &name[at + 1..end.unwrap_or(at)],
+            ':' | '.' | '/' if depth == 0 && end.is_some() => {
+                return &name[at + 1..end.unwrap_or(at)];
+            }
             _ if depth == 0 && end.is_none() => end = Some(at + c.len_utf8()),
             _ => {}
         }

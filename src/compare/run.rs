@@ -49,6 +49,18 @@ impl Run {
     }
 }
 
+/// Whether both sides are the same recordings: then nothing can differ, however little was recorded.
+pub(super) fn same_recordings(before: &[Run], after: &[Run]) -> bool {
+    let same = |(a, b): (&Run, &Run)| {
+        let (a, b) = (&a.profile, &b.profile);
+        a.samples == b.samples
+            && a.functions == b.functions
+            && a.frames == b.frames
+            && a.threads == b.threads
+    };
+    before.len() == after.len() && before.iter().zip(after).all(same)
+}
+
 /// Both sides in the order of time, and whether they took turns: then each before run belongs to the after run beside it.
 pub(super) fn in_pairs(before: &[Run], after: &[Run]) -> (Vec<Run>, Vec<Run>, bool) {
     let sorted = |side: &[Run]| {
@@ -57,7 +69,11 @@ pub(super) fn in_pairs(before: &[Run], after: &[Run]) -> (Vec<Run>, Vec<Run>, bo
         side
     };
     let (before, after) = (sorted(before), sorted(after));
-    let starts = |side: &[Run]| side.iter().map(Run::started_unix_ns).collect::<Option<Vec<u64>>>();
+    let starts = |side: &[Run]| {
+        side.iter()
+            .map(Run::started_unix_ns)
+            .collect::<Option<Vec<u64>>>()
+    };
     let interleaved = match (starts(&before), starts(&after)) {
         (Some(b), Some(a)) => b.len() == a.len() && b.len() >= 2 && take_turns(&b, &a),
         _ => false,
@@ -67,7 +83,11 @@ pub(super) fn in_pairs(before: &[Run], after: &[Run]) -> (Vec<Run>, Vec<Run>, bo
 
 /// Whether each pair is over before the next begins: A B A B, or A B B A.
 fn take_turns(before: &[u64], after: &[u64]) -> bool {
-    let pairs: Vec<(u64, u64)> = before.iter().zip(after).map(|(b, a)| (*b.min(a), *b.max(a))).collect();
+    let pairs: Vec<(u64, u64)> = before
+        .iter()
+        .zip(after)
+        .map(|(b, a)| (*b.min(a), *b.max(a)))
+        .collect();
     let distinct = pairs.iter().all(|(first, second)| first != second);
     distinct && pairs.windows(2).all(|pair| pair[0].1 < pair[1].0)
 }

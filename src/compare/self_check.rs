@@ -3,10 +3,10 @@
 
 use fastrand::Rng;
 
-use super::Options;
 use super::blocks::Evidence;
-use super::decide::judge;
+use super::decide::{Case, judge};
 use super::evaluate::{Design, evaluate};
+use super::{Measure, Options};
 use crate::analysis::stats::MIN_BLOCKS;
 
 /// Deals. With 60 a rate of 5 % is three.
@@ -48,11 +48,32 @@ pub(super) fn check(before: &[Evidence], design: Design, options: &Options) -> O
     if deals.is_empty() {
         return None;
     }
-    let design = Design { paired: false, ..design };
+    let design = Design {
+        paired: false,
+        ..design
+    };
     let alarmed = |[a, b]: &[Vec<Evidence>; 2]| {
         let evaluation = evaluate(a, b, design);
-        let (paths, total) = judge(&evaluation.paths, evaluation.total.as_ref(), None, options);
-        paths.iter().chain(&total).any(|judged| judged.verdict.is_change())
+        let shares = evaluate(
+            a,
+            b,
+            Design {
+                measure: Measure::Share,
+                ..design
+            },
+        );
+        let case = Case {
+            measure: design.measure,
+            paths: &evaluation.paths,
+            total: evaluation.total.as_ref(),
+            shares: &shares.paths,
+            growth: 1.0,
+        };
+        let (paths, total) = judge(&case, options);
+        paths
+            .iter()
+            .chain(&total)
+            .any(|judged| judged.verdict.is_change())
     };
     Some(SelfCheck {
         comparisons: deals.len(),

@@ -19,7 +19,12 @@ pub struct Settle {
 }
 
 /// `None` for more than ten thousand times as much.
-pub(super) fn settle(estimate: &Estimate, judged: &Judged, false_discovery_rate: f64, tested: usize) -> Option<Settle> {
+pub(super) fn settle(
+    estimate: &Estimate,
+    judged: &Judged,
+    false_discovery_rate: f64,
+    tested: usize,
+) -> Option<Settle> {
     let scale = match estimate.change() {
         Some(change) if change.abs() < judged.margin => {
             // To be shown unchanged, the interval has to fit between the change and the nearer margin.
@@ -29,7 +34,8 @@ pub(super) fn settle(estimate: &Estimate, judged: &Judged, false_discovery_rate:
             (half / edge).powi(2)
         }
         _ => {
-            let needed = critical(false_discovery_rate, tested, estimate.dof) + t_quantile(POWER, estimate.dof);
+            let needed = critical(false_discovery_rate, tested, estimate.dof)
+                + t_quantile(POWER, estimate.dof);
             (needed * estimate.error / estimate.difference.abs()).powi(2)
         }
     };
@@ -42,8 +48,14 @@ pub(super) fn settle(estimate: &Estimate, judged: &Judged, false_discovery_rate:
 }
 
 /// The smallest relative growth that would have been told in four of five cases; `None` where there was nothing before.
-pub(super) fn smallest_change(estimate: &Estimate, margin: f64, false_discovery_rate: f64, tested: usize) -> Option<f64> {
-    let needed = critical(false_discovery_rate, tested, estimate.dof) + t_quantile(POWER, estimate.dof);
+pub(super) fn smallest_change(
+    estimate: &Estimate,
+    margin: f64,
+    false_discovery_rate: f64,
+    tested: usize,
+) -> Option<f64> {
+    let needed =
+        critical(false_discovery_rate, tested, estimate.dof) + t_quantile(POWER, estimate.dof);
     Some(relative(estimate.before, needed * estimate.error)?.max(margin))
 }
 

@@ -1,1 +1,506 @@
-//! Comparisons of profiles whose truth is known.
+//! Comparisons of profiles whose truth is known: made by drawing ticks, slice by slice.
+
+use fastrand::Rng;
+
+use super::decide::{Case, judge};
+use super::evaluate::{Design, evaluate};
+use super::material::Material;
+use super::*;
+use crate::profile::{
+    Accounting, ElfAddr, Frame, FrameKind, Function, Line, Origin, Profile, ProfileBuilder,
+    Recording, Sample, StackEnd, Thread,
+};
+
+const SLICES: u32 = 300;
+const TICK_NS: u64 = 5_000_000;
+
+/// A program: stacks from root to leaf (`main;serve;parse`) and how much of the CPU time each takes.
+type Program<'a> = &'a [(&'a str, f64)];
+
+/// A recording of `program`, 30 s long, with `ticks` on average in each slice of 100 ms. `started` orders runs.
+fn record(program: Program, ticks: f64, started: u64, rng: &mut Rng) -> Profile {
+    let mut builder = ProfileBuilder::default();
+    let thread = builder.thread(Thread {
+        pid: 1,
+        tid: 1,
+        name: "app".into(),
+        process: "app".into(),
+    });
+    let stacks: Vec<_> = program
+        .iter()
+        .map(|(stack, _)| {
+            let frames: Vec<_> = stack
+                .split(';')
+                .map(|name| {
+                    let function = builder.function(Function {
+                        name: name.into(),
+                        linkage_name: String::new(),
+                        file: String::new(),
+                    });
+                    builder.frame(Frame {
+                        kind: FrameKind::User,
+                        mapping: None,
+                        addr: ElfAddr(0),
+                        lines: vec![Line { function, line: 0 }],
+                        unresolved: None,
+                    })
+                })
+                .collect();
+            builder.stack(frames)
+        })
+        .collect();
+    let whole: f64 = program.iter().map(|(_, weight)| weight).sum();
+    for slice in 0..SLICES {
+        let count = (ticks * whole).round() as u64;
+        for _ in 0..count {
+            let mut at = rng.f64() * whole;
+            let drawn = program.iter().position(|(_, weight)| {
+                at -= weight;
+                at < 0.0
+            });
+            builder.sample(Sample {
+                slice,
+                thread,
+                stack: stacks[drawn.unwrap_or(0)],
+                end: StackEnd::Root,
+                count: 1,
+                cpu_ns: TICK_NS,
+            });
+        }
+    }
+    let recording = Recording {
+        origin: Origin::Perfprof,
+        service: "app".into(),
+        event: "cpu-clock".into(),
+        unwind: "dwarf".into(),
+        frequency_hz: 1e9 / TICK_NS as f64,
+        duration_ns: u64::from(SLICES) * 100_000_000,
+        slice_ns: 100_000_000,
+        started_unix_ns: started,
+        ..Recording::default()
+    };
+    builder.build(recording, Accounting::default())
+}
+
+fn run(profile: Profile, work: Option<f64>) -> Run {
+    Run {
+        label: "run.pb.gz".into(),
+        profile,
+        work,
+        work_source: None,
+    }
+}
+
+/// One run a side, 30 s at 20 ticks a slice unless the program is heavier.
+fn pair(before: Program, after: Program, work: Option<f64>, rng: &mut Rng) -> [Vec<Run>; 2] {
+    [before, after].map(|program| vec![run(record(program, 20.0, 0, rng), work)])
+}
+
+fn compare([before, after]: &[Vec<Run>; 2]) -> Comparison {
+    let none = LoadSide::default();
+    let mut comparison = Comparison::of("app", before, after, [&none, &none], &Options::default());
+    // Made-up recordings have no accounting to be covered by; that is another room's business.
+    comparison
+        .doubts
+        .retain(|doubt| !doubt.contains("inconclusive by itself"));
+    comparison.conclude();
+    comparison
+}
+
+fn verdict_of(comparison: &Comparison, name: &str) -> Verdict {
+    let path = comparison.paths.iter().find(|path| path.name == name);
+    path.unwrap_or_else(|| panic!("`{name}` is tested")).verdict
+}
+
+/// Verdicts without the self-check, which simulations need not pay for.
+fn verdicts([before, after]: &[Vec<Run>; 2]) -> Vec<(String, Verdict)> {
+    let runs = [before.as_slice(), after.as_slice()];
+    let options = Options::default();
+    let material = Material::of(runs, options.min_share);
+    let measure = Measure::of(before, after);
+    let [b, a] = material.evidence(runs, measure);
+    let design = Design {
+        paths: material.tested.len(),
+        measure,
+        paired: false,
+    };
+    let evaluation = evaluate(&b, &a, design);
+    let shares = evaluate(
+        &b,
+        &a,
+        Design {
+            measure: Measure::Share,
+            ..design
+        },
+    );
+    let case = Case {
+        measure,
+        paths: &evaluation.paths,
+        total: evaluation.total.as_ref(),
+        shares: &shares.paths,
+        growth: material.growth,
+    };
+    let (paths, total) = judge(&case, &options);
+    let names = material
+        .tested
+        .iter()
+        .map(|f| material.functions.get(*f).name.clone());
+    let mut told: Vec<(String, Verdict)> = names
+        .zip(paths.iter().map(|judged| judged.verdict))
+        .collect();
+    told.extend(total.map(|total| ("the whole".to_owned(), total.verdict)));
+    told
+}
+
+const SHOP: Program = &[
+    ("main;serve;parse", 0.30),
+    ("main;serve;query", 0.40),
+    ("main;render", 0.20),
+    ("main;log", 0.10),
+];
+
+#[test]
+fn a_recording_against_itself_and_against_its_like_is_no_change() {
+    let mut rng = Rng::with_seed(1);
+    let [before, _] = pair(SHOP, SHOP, None, &mut rng);
+    let same = compare(&[before.clone(), before]);
+    assert_eq!(same.verdict, Verdict::Unchanged, "{}", same.reason);
+    let trials = 60;
+    let alarms = (0..trials)
+        .filter(|_| {
+            verdicts(&pair(SHOP, SHOP, None, &mut rng))
+                .iter()
+                .any(|(_, v)| v.is_change())
+        })
+        .count();
+    // At most 5 % are allowed; 60 trials of 5 % give more than 8 once in 200.
+    assert!(alarms <= 8, "{alarms} of {trials}");
+}
+
+#[test]
+fn a_path_that_falls_from_30_to_24_percent_is_found_and_no_other_is() {
+    let mut rng = Rng::with_seed(2);
+    let faster: Program = &[
+        ("main;serve;parse", 0.24),
+        ("main;serve;query", 0.40 * 0.76 / 0.70),
+        ("main;render", 0.20 * 0.76 / 0.70),
+        ("main;log", 0.10 * 0.76 / 0.70),
+    ];
+    let trials = 20;
+    for _ in 0..trials {
+        // 6,000 samples a side.
+        let told = verdicts(&pair(SHOP, faster, None, &mut rng));
+        let changed: Vec<&str> = told
+            .iter()
+            .filter(|(_, v)| v.is_change())
+            .map(|(name, _)| name.as_str())
+            .collect();
+        assert!(changed.contains(&"parse"), "{told:?}");
+        assert!(
+            changed.iter().all(|name| ["parse", "serve"].contains(name)),
+            "{told:?}"
+        );
+    }
+}
+
+#[test]
+fn cost_per_unit_of_work_tells_an_absolute_change_where_shares_cannot() {
+    let mut rng = Rng::with_seed(3);
+    let slower: Program = &[
+        ("main;serve;parse", 0.60),
+        ("main;serve;query", 0.80),
+        ("main;render", 0.40),
+        ("main;log", 0.20),
+    ];
+    let by_cost = compare(&pair(SHOP, slower, Some(1000.0), &mut rng));
+    assert_eq!(
+        (by_cost.measure, by_cost.verdict),
+        (Measure::Cost, Verdict::Regressed),
+        "{}",
+        by_cost.reason
+    );
+    assert_eq!(verdict_of(&by_cost, "parse"), Verdict::Regressed);
+    let path = by_cost
+        .paths
+        .iter()
+        .find(|path| path.name == "parse")
+        .expect("tested");
+    let change = path.figure.change.expect("was there before");
+    assert!((0.9..1.1).contains(&change), "doubled: {change}");
+    assert!(path.figure.interval.low < 1.0 && path.figure.interval.high.expect("bounded") > 1.0);
+    let share = path.figures.share.as_ref().expect("always known");
+    assert!(
+        (share.before - share.after).abs() < 0.05,
+        "its share is what it was"
+    );
+}
+
+#[test]
+fn inlined_code_is_moved_cost_and_no_change() {
+    let mut rng = Rng::with_seed(4);
+    let inlined: Program = &[
+        ("main;serve", 0.30),
+        ("main;serve;query", 0.40),
+        ("main;render", 0.20),
+        ("main;log", 0.10),
+    ];
+    let comparison = compare(&pair(SHOP, inlined, Some(1.0), &mut rng));
+    let parse = comparison
+        .paths
+        .iter()
+        .find(|path| path.name == "parse")
+        .expect("tested");
+    assert_eq!(parse.shift, Some(Shift::InlinedInto("serve".into())));
+    let changed: Vec<&Path> = comparison
+        .paths
+        .iter()
+        .filter(|path| path.verdict.is_change())
+        .collect();
+    assert!(changed.is_empty(), "{changed:?}");
+    let back = compare(&pair(inlined, SHOP, Some(1.0), &mut rng));
+    let parse = back
+        .paths
+        .iter()
+        .find(|path| path.name == "parse")
+        .expect("tested");
+    assert_eq!(parse.shift, Some(Shift::OutlinedFrom("serve".into())));
+    assert!(!back.paths.iter().any(|path| path.verdict.is_change()));
+}
+
+#[test]
+fn inlined_code_that_also_got_cheaper_is_an_improvement_of_its_caller() {
+    let mut rng = Rng::with_seed(5);
+    let faster: Program = &[
+        ("main;serve", 0.05),
+        ("main;serve;query", 0.40),
+        ("main;render", 0.20),
+        ("main;log", 0.10),
+    ];
+    let comparison = compare(&pair(SHOP, faster, Some(1.0), &mut rng));
+    assert_eq!(verdict_of(&comparison, "serve"), Verdict::Improved);
+    assert_eq!(
+        comparison.verdict,
+        Verdict::Improved,
+        "{}",
+        comparison.reason
+    );
+}
+
+#[test]
+fn a_callee_that_is_new_in_a_caller_that_got_cheaper_is_no_regression() {
+    let mut rng = Rng::with_seed(12);
+    // Half of the time in `lookup` itself; then a twentieth, mostly in a comparison that was inlined before.
+    let old: Program = &[
+        ("main;lookup", 0.50),
+        ("main;render", 0.30),
+        ("main;log", 0.20),
+    ];
+    let new: Program = &[
+        ("main;lookup", 0.01),
+        ("main;lookup;compare", 0.04),
+        ("main;render", 0.30),
+        ("main;log", 0.20),
+    ];
+    for work in [None, Some(1.0)] {
+        let comparison = compare(&pair(old, new, work, &mut rng));
+        assert_eq!(verdict_of(&comparison, "lookup"), Verdict::Improved);
+        assert!(
+            !comparison
+                .paths
+                .iter()
+                .any(|path| path.verdict == Verdict::Regressed)
+        );
+        assert_eq!(
+            comparison.verdict,
+            Verdict::Improved,
+            "{}",
+            comparison.reason
+        );
+    }
+}
+
+#[test]
+fn a_renamed_module_is_matched_name_by_name() {
+    let mut rng = Rng::with_seed(6);
+    let old: Program = &[
+        ("main;json::parse;json::skip", 0.30),
+        ("main;json::parse;json::number", 0.15),
+        ("main;json::parse", 0.05),
+        ("main;render", 0.50),
+    ];
+    let new: Program = &[
+        ("main;simd_json::parse;simd_json::skip", 0.30),
+        ("main;simd_json::parse;simd_json::number", 0.15),
+        ("main;simd_json::parse", 0.05),
+        ("main;render", 0.50),
+    ];
+    let comparison = compare(&pair(old, new, Some(1.0), &mut rng));
+    for (name, was) in [
+        ("simd_json::parse", "json::parse"),
+        ("simd_json::skip", "json::skip"),
+        ("simd_json::number", "json::number"),
+    ] {
+        let path = comparison
+            .paths
+            .iter()
+            .find(|path| path.name == name)
+            .expect("tested");
+        assert_eq!(path.renamed_from.as_deref(), Some(was));
+        assert!(!path.verdict.is_change(), "{path:?}");
+    }
+    assert!(
+        !comparison
+            .paths
+            .iter()
+            .any(|path| path.name == "json::parse")
+    );
+}
+
+#[test]
+fn a_new_path_and_one_that_is_gone_need_no_special_case() {
+    let mut rng = Rng::with_seed(7);
+    let more: Program = &[
+        ("main;serve;parse", 0.30),
+        ("main;serve;query", 0.40),
+        ("main;render", 0.20),
+        ("main;log", 0.10),
+        ("main;audit;sign", 0.20),
+    ];
+    let comparison = compare(&pair(SHOP, more, Some(1.0), &mut rng));
+    let sign = comparison
+        .paths
+        .iter()
+        .find(|path| path.name == "sign")
+        .expect("tested");
+    assert_eq!(
+        (sign.verdict, sign.figure.change),
+        (Verdict::Regressed, None)
+    );
+    let comparison = compare(&pair(more, SHOP, Some(1.0), &mut rng));
+    let sign = comparison
+        .paths
+        .iter()
+        .find(|path| path.name == "sign")
+        .expect("tested");
+    assert_eq!(
+        (sign.verdict, sign.figure.change),
+        (Verdict::Improved, Some(-1.0))
+    );
+}
+
+/// Five runs a side that take turns on a machine that gets slower and slower, by 4 % each.
+fn drifting(after: Program, rng: &mut Rng) -> [Vec<Run>; 2] {
+    let mut sides = [Vec::new(), Vec::new()];
+    for turn in 0..10u64 {
+        let program = [SHOP, after][(turn % 2) as usize];
+        let slow = 1.0 + 0.04 * turn as f64;
+        let slowed: Vec<(&str, f64)> = program
+            .iter()
+            .map(|(stack, w)| (*stack, w * slow))
+            .collect();
+        let profile = record(&slowed, 6.0, 1 + turn, rng);
+        sides[(turn % 2) as usize].push(run(profile, Some(1.0)));
+    }
+    sides
+}
+
+#[test]
+fn drift_cancels_between_runs_that_take_turns() {
+    let mut rng = Rng::with_seed(8);
+    let same = compare(&drifting(SHOP, &mut rng));
+    assert!(same.interleaved);
+    assert!(!same.verdict.is_change(), "{}", same.reason);
+    let halved: Program = &[
+        ("main;serve;parse", 0.30),
+        ("main;serve;query", 0.20),
+        ("main;render", 0.20),
+        ("main;log", 0.10),
+    ];
+    let changed = compare(&drifting(halved, &mut rng));
+    assert_eq!(verdict_of(&changed, "query"), Verdict::Improved);
+    assert!(!verdict_of(&changed, "render").is_change());
+    // 20 % less in all, hidden by a drift of 40 % over the runs.
+    let (_, whole) = changed.total.as_ref().expect("work is known");
+    assert_eq!(*whole, Verdict::Improved);
+}
+
+#[test]
+fn runs_that_differ_by_themselves_are_told_from_a_change() {
+    // A service whose runs differ: which of two paths is hot depends on the run, and three runs a side show it.
+    let mut rng = Rng::with_seed(9);
+    let program = |share: f64| vec![("main;a", share), ("main;b", 1.0 - share)];
+    let sides = [[0.3, 0.5, 0.4], [0.5, 0.45, 0.6]].map(|shares| {
+        shares
+            .iter()
+            .map(|share| run(record(&program(*share), 20.0, 0, &mut rng), Some(1.0)))
+            .collect::<Vec<Run>>()
+    });
+    let comparison = compare(&sides);
+    assert!(
+        !verdict_of(&comparison, "a").is_change(),
+        "0.40 and 0.52 on average, and a spread of 0.2"
+    );
+    // One of each would have passed for a change.
+    let [before, after] = &sides;
+    let single = compare(&[before[..1].to_vec(), after[..1].to_vec()]);
+    assert!(verdict_of(&single, "a").is_change());
+}
+
+#[test]
+fn sides_recorded_differently_are_told() {
+    let mut rng = Rng::with_seed(10);
+    let [before, mut after] = pair(SHOP, SHOP, None, &mut rng);
+    assert_eq!(check(&before, &after), []);
+    after[0].profile.recording.unwind = "fp".into();
+    let found = check(&before, &after);
+    assert_eq!(found.len(), 1);
+    assert!(
+        found[0].reason.contains("`dwarf` in") && found[0].reason.contains("`fp` in"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn documents_follow_their_schemas_and_texts_are_harmless() {
+    let mut rng = Rng::with_seed(11);
+    const NAME: &str = "</details><script>alert(1)</script>|`x`\u{1b}[31m";
+    let stack = format!("main;{NAME}");
+    let hostile: Program = &[(&stack, 0.2), ("main;render", 0.5), ("main;log", 0.3)];
+    let worse: Program = &[(&stack, 0.9), ("main;render", 0.5), ("main;log", 0.3)];
+    let comparison = compare(&pair(hostile, worse, Some(10.0), &mut rng));
+    assert_eq!(
+        comparison.verdict,
+        Verdict::Regressed,
+        "{}",
+        comparison.reason
+    );
+    for (schema, document) in [
+        (
+            include_str!("../../schemas/performance-comparison.schema.json"),
+            document(&comparison, 1),
+        ),
+        (
+            include_str!("../../schemas/optimization-validation-report.schema.json"),
+            validation(&comparison, 1),
+        ),
+    ] {
+        let schema = serde_json::from_str(schema).expect("JSON");
+        let validator = jsonschema::validator_for(&schema).expect("a schema");
+        let errors: Vec<String> = validator
+            .iter_errors(&document)
+            .map(|e| e.to_string())
+            .collect();
+        assert!(errors.is_empty(), "{errors:?}");
+    }
+    let text = comment(
+        &comparison,
+        &Pictures::default(),
+        &["perfprof compare".into()],
+    );
+    // In a code span it is shown and does nothing.
+    let shown = "`</details><script>alert(1)</script>|'x'\\x1b[31m`";
+    assert!(text.contains(shown), "{text}");
+    assert!(!text.replace(shown, "").contains("<script"), "{text}");
+    assert!(!text.contains('\u{1b}'), "{text}");
+    assert!(text.starts_with("## ❌ app: regressed\n"), "{text}");
+}

@@ -40,13 +40,21 @@ pub(super) struct Within {
 
 pub(super) fn of(side: &[Evidence], paths: usize, rng: &mut Rng) -> Within {
     let amount: f64 = side.iter().map(|run| run.amount).sum();
-    let weight = |run: &Evidence| if amount > 0.0 { run.amount / amount } else { 0.0 };
+    let weight = |run: &Evidence| {
+        if amount > 0.0 {
+            run.amount / amount
+        } else {
+            0.0
+        }
+    };
     let share: Vec<f64> = (0..paths)
         .map(|path| side.iter().map(|run| weight(run) * run.share(path)).sum())
         .collect();
     let ticks = side.iter().map(|run| run.ticks).sum::<u64>();
     let effective: Vec<f64> = side.iter().map(effective_blocks).collect();
-    let by_time = effective.iter().all(|blocks| *blocks >= MIN_BLOCKS as f64 - 1e-9);
+    let by_time = effective
+        .iter()
+        .all(|blocks| *blocks >= MIN_BLOCKS as f64 - 1e-9);
     let (variance, amount_variance) = match by_time {
         true => by_blocks(side, &share, &effective, rng),
         false => (by_ticks(&share, ticks, side.len()), 0.0),
@@ -131,7 +139,10 @@ fn by_blocks(
     let variances = squares.iter().enumerate().map(of_path).collect();
     let wholes: Vec<Vec<f64>> = side.iter().map(|run| deviations(&run.whole)).collect();
     let refs: Vec<&[f64]> = wholes.iter().map(Vec::as_slice).collect();
-    (variances, variance(whole_squares) * correlation_factor(&refs))
+    (
+        variances,
+        variance(whole_squares) * correlation_factor(&refs),
+    )
 }
 
 /// How often each block was drawn.

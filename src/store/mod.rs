@@ -1,4 +1,5 @@
-//! Formats that perfprof writes and reads back: pprof, its own profile, and folded stacks.
+//! Formats that perfprof writes and reads back: pprof, its own profile, and folded stacks. The output of `perf script` is
+//! only read.
 //!
 //! In: a `&Profile`, or the bytes of a file of unknown origin. Out: bytes, or a `Profile` whose every index holds. Reading
 //! is bounded (see the limits in `gzip.rs` and `pprof/tables.rs`) and never panics; the format is told by the content,
@@ -7,6 +8,7 @@
 
 pub mod folded;
 pub mod gzip;
+pub mod perf_script;
 pub mod pprof;
 
 use std::collections::BTreeSet;
@@ -28,7 +30,7 @@ pub enum ReadError {
     },
     #[error("`{file}` is empty")]
     Empty { file: String },
-    #[error("`{file}` is a perf.data file, which is not read")]
+    #[error("`{file}` is a perf.data file, which is not read; the output of `perf script` is")]
     PerfData { file: String },
     #[error("`{file}` is not a readable pprof profile")]
     Pprof {
@@ -40,9 +42,14 @@ pub enum ReadError {
         file: String,
         source: folded::DecodeError,
     },
+    #[error("`{file}` is not readable output of `perf script`")]
+    PerfScript {
+        file: String,
+        source: perf_script::DecodeError,
+    },
 }
 
-/// Reads a profile from a file: pprof or folded stacks, gzip'd or not.
+/// Reads a profile from a file: pprof, folded stacks or the output of `perf script`, gzip'd or not.
 pub fn read(path: &Path) -> Result<Profile, ReadError> {
     let name = path.display().to_string();
     let bytes = read_bounded(path).map_err(|source| ReadError::Io {
@@ -80,6 +87,12 @@ pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Profile, ReadError> {
             file: file(),
             source,
         }),
+        Format::PerfScript => {
+            perf_script::decode(&content, base).map_err(|source| ReadError::PerfScript {
+                file: file(),
+                source,
+            })
+        }
     }
 }
 
@@ -99,6 +112,7 @@ enum Format {
     PerfData,
     Pprof,
     Folded,
+    PerfScript,
 }
 
 impl Format {
@@ -110,6 +124,8 @@ impl Format {
         } else if content.contains(&0) {
             // Every pprof file has one: the length of the empty text its string table begins with. Text has none.
             Format::Pprof
+        } else if perf_script::is_like(content) {
+            Format::PerfScript
         } else {
             Format::Folded
         }

@@ -41,6 +41,7 @@ fn profiles_of_other_tools_become_reports_that_name_what_was_not_measured() {
     for (name, hottest) in [
         ("go-cpu.pb.gz", "main.burnHot"),
         ("py-spy.folded", "burn_hot"),
+        ("perf-script-system.txt", "read_zero"),
     ] {
         let (dir, code, said) = report(&corpus(name));
         assert_eq!(code, Some(exit::SUCCESS), "{name}: {said}");

@@ -25,6 +25,7 @@ const READING_SIDE: &[&str] = &[
     "store",
     "render",
     "capacity",
+    "compare",
     "artifacts",
     "load_test",
     "baseline",

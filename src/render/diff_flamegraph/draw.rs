@@ -30,6 +30,9 @@ const MAX_NAME_CHARS: usize = 300;
 /// What a line across the picture holds.
 const MAX_LINE_CHARS: usize = 160;
 
+/// The colour of boxes that a search finds.
+const SEARCHED: &str = "#ffe100";
+
 const WHITE: Color = Color {
     r: 255,
     g: 255,
@@ -83,6 +86,8 @@ impl Drawing<'_> {
         options.bgcolors = Some(BackgroundColor::Flat(WHITE));
         options.font_type = "monospace".into();
         options.text_truncate_direction = TextTruncateDirection::Right;
+        // inferno's magenta looks like a new path.
+        options.search_color = SEARCHED.parse().map_err(io::Error::other)?;
         let mut svg = Vec::new();
         from_lines(&mut options, [tower.as_str()], &mut svg)?;
         Ok(String::from_utf8_lossy(&svg).into_owned())

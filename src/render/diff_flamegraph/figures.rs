@@ -1,30 +1,23 @@
-//! Costs and changes as text.
+//! Costs and changes as text. Costs are not negative.
 
-/// Four digits that say something: `41.23`, `4,123`, `0.0412`.
+use crate::render::units;
+
+/// Four digits that say something: `41.23`, `4,123`, `0.04120`.
 pub(super) fn cost(value: f64) -> String {
-    if value.abs() >= 999.95 {
-        return match value.abs() < 1e15 {
-            true => grouped(value),
-            false => format!("{value:.3e}"),
-        };
-    }
-    let whole_digits = value.abs().max(1e-9).log10().floor() as i32 + 1;
-    let decimals = (4 - whole_digits).clamp(1, 6) as usize;
-    match value == 0.0 {
-        true => "0".into(),
-        false => format!("{value:.decimals$}"),
-    }
-}
-
-fn grouped(value: f64) -> String {
-    let number = crate::render::units::count(value.abs().round() as u64);
-    match value < 0.0 {
-        true => format!("-{number}"),
-        false => number,
+    // What the value is once it is rounded decides how many digits are left: 99.999 is 100.0.
+    let rounded: f64 = format!("{value:.3e}").parse().unwrap_or(value);
+    match rounded.abs() {
+        0.0 => "0".into(),
+        1000.0..1e15 => units::count(value.round() as u64),
+        size @ 1e-4..1000.0 => {
+            let decimals = (3 - size.log10().floor() as i32).max(1) as usize;
+            format!("{value:.decimals$}")
+        }
+        _ => format!("{value:.3e}"),
     }
 }
 
-/// With its sign: `+1.800`, `−0.0412`.
+/// With its sign: `+1.800`, `−0.04120`.
 pub(super) fn difference(before: f64, after: f64) -> String {
     let sign = if after < before { '−' } else { '+' };
     format!("{sign}{}", cost((after - before).abs()))
@@ -34,10 +27,11 @@ pub(super) fn difference(before: f64, after: f64) -> String {
 pub(super) fn ratio(before: f64, after: f64) -> String {
     let change = (after / before - 1.0) * 100.0;
     match () {
-        () if before <= 0.0 && after <= 0.0 => "0 %".into(),
+        () if before <= 0.0 && after <= 0.0 => "±0 %".into(),
         () if before <= 0.0 => "new".into(),
         () if after <= 0.0 => "vanished".into(),
         () if change >= 1000.0 => format!("×{}", cost(after / before)),
+        () if change.abs() < 0.05 => "±0 %".into(),
         () if change < 0.0 => format!("−{:.1} %", -change),
         () => format!("+{change:.1} %"),
     }
@@ -49,21 +43,30 @@ mod tests {
 
     #[test]
     fn figures_have_four_digits_and_signs() {
-        let costs = [0.0, 0.000_041_23, 0.041_23, 4.123_4, 412.34, 41_234.4, 1e20];
-        let expected = [
-            "0", "0.000041", "0.04123", "4.123", "412.3", "41,234", "1.000e20",
-        ];
-        assert_eq!(costs.map(cost), expected);
+        for (value, expected) in [
+            (0.0, "0"),
+            (0.000_004_123, "4.123e-6"),
+            (0.041_23, "0.04123"),
+            (4.123_4, "4.123"),
+            (99.999_9, "100.0"),
+            (412.34, "412.3"),
+            (999.99, "1,000"),
+            (41_234.4, "41,234"),
+            (1e20, "1.000e20"),
+        ] {
+            assert_eq!(cost(value), expected);
+        }
         assert_eq!(difference(3.0, 1.0), "−2.000");
         assert_eq!(difference(1.0, 1.25), "+0.2500");
-        let ratios = [
-            (1.0, 1.146),
-            (2.0, 1.0),
-            (0.0, 1.0),
-            (1.0, 0.0),
-            (1.0, 20.0),
-        ];
-        let ratios = ratios.map(|(before, after)| ratio(before, after));
-        assert_eq!(ratios, ["+14.6 %", "−50.0 %", "new", "vanished", "×20.00"]);
+        for (before, after, expected) in [
+            (1.0, 1.146, "+14.6 %"),
+            (2.0, 1.0, "−50.0 %"),
+            (1.0, 1.0001, "±0 %"),
+            (0.0, 1.0, "new"),
+            (1.0, 0.0, "vanished"),
+            (1.0, 20.0, "×20.00"),
+        ] {
+            assert_eq!(ratio(before, after), expected);
+        }
     }
 }

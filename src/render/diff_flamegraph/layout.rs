@@ -43,8 +43,9 @@ pub(super) struct Layout {
 
 /// What the picture's width is divided into: fine enough for any zoom, and small enough for JavaScript's integers.
 const UNITS: f64 = 1e10;
-/// Boxes narrower than this share of the picture are left out.
-const MIN_SHARE: f64 = 1e-4;
+/// Boxes narrower than this share of the picture, half a pixel, are left out: in a difference they are noise, and towers
+/// of them make the picture higher than a screen.
+const MIN_SHARE: f64 = 4e-4;
 /// More boxes make browsers slow; the narrowest are left out.
 const MAX_BOXES: usize = 20_000;
 /// A path of the other side only is shown from this share of the larger side on.

@@ -80,7 +80,7 @@ pub(super) fn remark(drawing: &Drawing<'_>, top: usize) -> String {
     };
     let hidden = match layout.not_drawn > layout.elsewhere * 1e-6 {
         true => format!(
-            " Not drawn: small ones, {} in all.",
+            " Not drawn, as each may be chance: {}.",
             share(layout.not_drawn)
         ),
         false => String::new(),

@@ -61,7 +61,8 @@ impl Tree {
     }
 }
 
-/// What is narrower than this share of the larger side on both sides is not kept: an eighth of a pixel.
+/// What costs less than this share of the larger side on both sides is not kept: it could not be seen (`layout.rs`), not
+/// even if the smaller side had the picture for itself.
 const MIN_SHARE: f64 = 1e-4;
 /// Nothing is drawn above this many levels, as nobody can look at it; costs stay in what is below.
 const MAX_DEPTH: usize = 500;
