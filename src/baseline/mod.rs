@@ -1,6 +1,6 @@
 //! The baseline: what each service did before anything was changed, figure by figure.
 //!
-//! In: the documents of an artifact root ([`collect`]), or `baseline-metrics.json` or `.csv`, also written by others
+//! In: the documents of an artifact root ([`collect()`]), or `baseline-metrics.json` or `.csv`, also written by others
 //! ([`read()`]). Out: a [`Baseline`], its two files, and what a gate asks of it: how complete and how old it is.
 //!
 //! A figure has a name from [`metrics`], a unit, the time at which it was measured, and where it comes from. A name may
