@@ -19,10 +19,12 @@ pub mod profile;
 // The reading side: from a profile to values, documents and files.
 pub mod analysis;
 pub mod artifacts;
+pub mod baseline;
 pub mod capacity;
 pub mod compare;
 pub mod evidence;
 pub mod gate;
+pub mod history;
 pub mod load_test;
 pub mod render;
 pub mod store;

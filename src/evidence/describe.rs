@@ -18,6 +18,7 @@ pub(super) fn of(path: &str) -> &'static str {
         "load-test-results.json" => "results of load tests",
         "baseline-metrics.json" | "baseline-metrics.csv" => "baseline metrics",
         "gate-waivers.json" => "waivers",
+        "history.sqlite3" => "every figure ever measured",
         "hypothesis-log.md" => "hypotheses",
         "performance-intake-report.json" => "performance intake",
         "optimization-plan.json" => "optimization plan",

@@ -12,10 +12,11 @@ use super::command;
 use super::config::Name;
 use super::documents::{BadInput, named_json};
 use super::hypotheses::{self, Hypothesis};
-use super::metrics::{self, Row};
+use super::metrics;
 use super::result::{GateResult, Part, Score};
 use super::waiver::{Scope, Waivers};
 use super::{Gate, Setting};
+use crate::baseline::{JSON_FILE, Measurement};
 use crate::render::coverage;
 
 pub(super) fn ask(setting: &Setting) -> Result<GateResult, BadInput> {
@@ -28,8 +29,8 @@ pub(super) fn ask(setting: &Setting) -> Result<GateResult, BadInput> {
     )?;
     let found = metrics::read(&setting.documents)?;
     let (file, rows) = match &found {
-        Some((file, rows)) => (*file, rows.as_slice()),
-        None => (metrics::JSON, &[][..]),
+        Some((file, baseline)) => (*file, baseline.measurements()),
+        None => (JSON_FILE, &[][..]),
     };
     let (services, notes) = services(setting, rows)?;
     let mut checks = Vec::new();
@@ -73,7 +74,10 @@ pub(super) fn ask(setting: &Setting) -> Result<GateResult, BadInput> {
     })
 }
 
-fn services(setting: &Setting, rows: &[Row]) -> Result<(Vec<String>, Vec<String>), BadInput> {
+fn services(
+    setting: &Setting,
+    rows: &[Measurement],
+) -> Result<(Vec<String>, Vec<String>), BadInput> {
     let own = &setting.config.own.services;
     if !own.is_empty() {
         return Ok((
@@ -110,7 +114,7 @@ fn service_check(
     service: &str,
     file: &str,
     exists: bool,
-    rows: &[Row],
+    rows: &[Measurement],
     waivers: &mut Waivers,
 ) -> (Check, usize) {
     let required = required(setting, service);
@@ -122,10 +126,8 @@ fn service_check(
     .expected(format!("a figure for each of {} metrics", required.len()))
     .evidence(setting.documents.shown(file));
     let has = |metric: &str| {
-        let mut same = rows
-            .iter()
-            .filter(|r| r.service == service && r.is_of(metric));
-        same.any(|row| row.value.is_some())
+        let mut of_service = rows.iter().filter(|row| row.service == service);
+        of_service.any(|row| metrics::is_of(&row.metric, metric))
     };
     let missing: Vec<&str> = required
         .iter()
@@ -150,7 +152,7 @@ fn service_check(
             required.len(),
             missing.join(", ")
         ),
-        false => format!("there is no `{}`", setting.documents.shown(metrics::JSON)),
+        false => format!("there is no `{}`", setting.documents.shown(JSON_FILE)),
     };
     if let Some(refusal) = waivers.refusal(Scope::Service, service) {
         actual = format!("{actual}; its waiver {refusal}");
@@ -193,17 +195,20 @@ fn score_check(
 fn freshness(
     setting: &Setting,
     services: &[String],
-    rows: &[Row],
+    rows: &[Measurement],
     file: &str,
 ) -> (Option<f64>, Option<Check>) {
     let plan = &setting.config.own.baseline;
-    let is_required = |row: &&Row| {
-        let mut metrics = required(setting, &row.service).iter();
-        services.contains(&row.service) && metrics.any(|metric| row.is_of(&metric.0))
+    let is_required = |row: &&Measurement| {
+        let mut required = required(setting, &row.service).iter();
+        let is_asked = services.contains(&row.service);
+        is_asked && required.any(|metric| metrics::is_of(&row.metric, &metric.0))
     };
-    let mut times = rows.iter().filter(is_required).map(|row| row.timestamp);
-    let undated = times.clone().any(|time| time.is_none());
-    let oldest = times.by_ref().flatten().min();
+    let oldest = rows
+        .iter()
+        .filter(is_required)
+        .map(|row| row.timestamp)
+        .min();
     let hours = oldest.map(|oldest| (setting.now.as_second() - oldest.as_second()) as f64 / 3600.0);
     let Some(limit) = plan.max_age_hours else {
         return (hours, None);
@@ -213,8 +218,7 @@ fn freshness(
         .evidence(setting.documents.shown(file));
     let remedy = save_command(setting);
     let check = match hours {
-        _ if undated => check.fail("some figures have no time", remedy),
-        None => check.fail("nothing is dated", remedy),
+        None => check.fail("there is no figure that is asked for", remedy),
         // Clocks differ a little; a figure from tomorrow is a mistake.
         Some(hours) if hours < -0.1 => check.fail("it is dated in the future", remedy),
         Some(hours) if hours > limit.0 => check.fail(format!("{hours:.1} hours"), remedy),

@@ -26,7 +26,7 @@ fn setting(root: &Path) -> Setting {
 /// A complete baseline, five hours old.
 fn root() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("temporary directory");
-    let metric = |service: &str, metric: &str| json!({"service": service, "metric": metric, "value": 1.0, "unit": "", "timestamp": "2026-06-15T07:00:00Z", "source": "k6"});
+    let metric = |service: &str, metric: &str| json!({"service": service, "metric": metric, "value": 1.0, "unit": "x", "timestamp": "2026-06-15T07:00:00Z", "source": "k6"});
     let rows = [
         metric("cart", "throughput"),
         metric("cart", "p95_latency[checkout]"),
@@ -72,7 +72,10 @@ fn a_complete_fresh_baseline_with_hypotheses_passes() {
 fn what_is_missing_old_or_unowned_fails_for_its_own_reason() {
     let dir = root();
     edit(dir.path(), |document| {
-        document["metrics"][0]["value"] = Value::Null
+        document["metrics"]
+            .as_array_mut()
+            .expect("a list")
+            .remove(0);
     });
     let result = ask(&setting(dir.path())).expect("readable");
     assert_eq!(result.outcome(), Outcome::Fail);

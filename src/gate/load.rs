@@ -12,7 +12,7 @@ use super::config::{Scenario, Share};
 use super::documents::{BadInput, unreadable};
 use super::waiver::{Scope, Waivers};
 use crate::artifacts::{read_inside, read_named};
-use crate::load_test::{self, ContentError, LoadTest, MAX_BYTES};
+use crate::load_test::{self, ContentError, LoadTest, MAX_BYTES, Split};
 
 /// A part of the score: how much of it was reached, its checks, and what it was computed from.
 #[derive(Debug, Default)]
@@ -107,7 +107,7 @@ fn inside(setting: &Setting, name: &str) -> Result<Results, BadInput> {
 /// All tests of a file.
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<LoadTest>, BadInput> {
     let bad = |error: ContentError| BadInput::of(path, format!("is no load-test result: {error}"));
-    Ok(vec![load_test::from_bytes(bytes).map_err(bad)?])
+    load_test::all_from_bytes(bytes, Split::Scenarios).map_err(bad)
 }
 
 /// All tests of the files that the user has named.
@@ -163,7 +163,7 @@ fn judge(
         .of_score()
         .expected(expectation(asked, limit))
         .evidence(&results.shown);
-    let rerun = rerun(asked, &results.shown);
+    let rerun = rerun(setting, Some(scenario));
     let Some(test) = test else {
         if let Some(waiver) = waivers.excuse(Scope::Scenario, name) {
             let actual = format!(
@@ -202,16 +202,16 @@ fn implied(setting: &Setting, results: &Results) -> Scored {
         let actual = format!("there is no `{}`", results.shown);
         return Scored {
             score: Some(0.0),
-            checks: vec![new("any").fail(actual, rerun(None, &results.shown))],
+            checks: vec![new("any").fail(actual, rerun(setting, None))],
         };
     }
     let checks: Vec<Check> = tests
         .iter()
         .map(|test| {
-            let check = new(test.scenario.as_deref().unwrap_or(test.tool));
+            let check = new(test.scenario.as_deref().unwrap_or(&test.tool));
             match fault(test, None, limit) {
                 None => check.pass(description(test)),
-                Some(fault) => check.fail(fault, rerun(None, &results.shown)),
+                Some(fault) => check.fail(fault, rerun(setting, None)),
             }
         })
         .collect();
@@ -280,13 +280,22 @@ fn names(tests: &[LoadTest]) -> String {
     }
 }
 
-fn rerun(asked: Option<u64>, into: &str) -> String {
-    let at_once = asked
-        .map(|n| format!(" with at least {n} at once"))
-        .unwrap_or_default();
+/// What brings a scenario into the results; a file of its own is to be there under its name.
+fn rerun(setting: &Setting, scenario: Option<&Scenario>) -> String {
+    let asked = scenario.and_then(|s| s.concurrency);
+    let at_once = asked.map(|n| format!(" with at least {n} at once"));
+    let name = scenario.map_or("NAME", |s| s.name.value.0.as_str());
+    let root = command::path(setting.documents.root());
+    let then = match scenario.and_then(|s| s.results.as_deref()) {
+        Some(file) => format!("save its result as {root}/{}", command::word(file)),
+        None => format!(
+            "perfprof load-test RESULT --scenario {} --artifacts {root}",
+            command::word(name)
+        ),
+    };
     format!(
-        "run the load test{at_once} and save its result (k6, Locust, wrk --latency, …) as {}",
-        command::word(into)
+        "run the load test{} (k6, Locust, JMeter, Artillery, hey, oha, wrk --latency), then: {then}",
+        at_once.unwrap_or_default()
     )
 }
 
@@ -296,7 +305,7 @@ mod tests {
 
     fn test(name: Option<&str>, peak: Option<u64>, rate: Option<f64>) -> LoadTest {
         LoadTest {
-            tool: "k6",
+            tool: "k6".into(),
             scenario: name.map(Into::into),
             peak_concurrency: peak,
             throughput_per_second: 10.0,

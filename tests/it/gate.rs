@@ -280,7 +280,33 @@ fn two_services_under_load_pass_and_each_damage_fails_for_its_own_reason() {
         &["`search`", "expired on 2020-01-31"],
     );
 
+    baseline(&repository);
     evidence(&repository);
+}
+
+/// What was measured becomes the baseline, and gate 1 asks for it and for hypotheses.
+fn baseline(repository: &Repository) {
+    let saved = repository.perfprof(&["baseline", "save", "--artifacts", ROOT]);
+    let error = String::from_utf8_lossy(&saved.stderr);
+    assert_eq!(saved.status.code(), Some(exit::SUCCESS), "{error}");
+    let metrics = "[cpu_cores_p95, memory_peak]";
+    let more = format!("  baseline: {{required_metrics: {metrics}, max_age_hours: 6}}\n");
+    repository.write(CONFIG, &format!("{YAML}{more}"));
+    let ask = || repository.perfprof(&["gate", "baseline", "--threshold", "0.95"]);
+    let first = ask();
+    let said = String::from_utf8_lossy(&first.stdout).into_owned();
+    assert_eq!(first.status.code(), Some(exit::FAILED), "{said}");
+    assert!(
+        said.contains("hypotheses with id, owner and risk: there is no"),
+        "{said}"
+    );
+    let log = "| id | hypothesis | owner | risk |\n|---|---|---|---|\n| H1 | sorting | ann | low |\n\
+               | H2 | parsing | bob | low |\n| H3 | sockets | eve | high |\n";
+    repository.write(&format!("{ROOT}/hypothesis-log.md"), log);
+    let second = ask();
+    let said = String::from_utf8_lossy(&second.stdout).into_owned();
+    assert_eq!(second.status.code(), Some(exit::SUCCESS), "{said}");
+    repository.write(CONFIG, YAML);
 }
 
 /// The manifest of all this, and what verification says of it.
