@@ -138,7 +138,8 @@ fn details(out: &mut String, result: &GateResult, several: bool) {
     let text = result.checks.iter().filter_map(|c| c.remedy.as_deref());
     if text.into_iter().any(|remedy| remedy.contains("--pid PID")) {
         out.push_str(
-            "  PID is the service's process: pidof NAME, or systemctl show -P MainPID NAME\n",
+            "  PID is the service's process: pidof NAME, or systemctl show -P MainPID NAME\n\
+             \x20 record while the load test runs; a recording measures the capacity, too\n",
         );
     }
 }

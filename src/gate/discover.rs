@@ -7,11 +7,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Config, ConfigError, Edition};
+use crate::artifacts::read_named;
 
 /// From the repository's root.
 pub const FOLDER: &str = "config/protocol_gates";
 /// More files than any workflow has protocols.
 const MAX_FILES: usize = 500;
+/// A longer file is no config of people's.
+const MAX_SEARCHED_BYTES: u64 = 1 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DiscoverError {
@@ -90,7 +93,7 @@ fn find(repository: &Path, edition: Option<Edition>) -> Result<Option<Config>, D
     for path in yaml_files(&repository.join(FOLDER)) {
         let numbered = number_in(&path).and_then(Edition::of).is_some();
         let shown = path.strip_prefix(repository).unwrap_or(&path).to_owned();
-        let text = fs::read_to_string(&path).unwrap_or_default();
+        let text = beginning(&path);
         // Another protocol's file may hold what it likes.
         if !numbered && !has_own_key(&text) {
             continue;
@@ -114,6 +117,12 @@ fn find(repository: &Path, edition: Option<Edition>) -> Result<Option<Config>, D
         });
     }
     Ok(found.pop().map(|(_, config)| config))
+}
+
+/// What of a file is searched for the key; another's file may be anything.
+fn beginning(path: &Path) -> String {
+    let bytes = read_named(path, MAX_SEARCHED_BYTES).ok().flatten();
+    String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
 }
 
 fn yaml_files(folder: &Path) -> Vec<PathBuf> {

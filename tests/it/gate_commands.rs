@@ -26,6 +26,17 @@ fn error(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+#[track_caller]
+fn assert_fits(schema: &str, document: &Value) {
+    let schema: Value = serde_json::from_str(schema).expect("the schema is JSON");
+    let validator = jsonschema::validator_for(&schema).expect("the schema is one");
+    let errors: Vec<String> = validator
+        .iter_errors(document)
+        .map(|e| e.to_string())
+        .collect();
+    assert!(errors.is_empty(), "{errors:?}\n{document:#}");
+}
+
 #[test]
 fn a_newcomer_is_led_from_nothing_to_the_first_command() {
     let folder = folder();
@@ -90,9 +101,39 @@ fn json_is_all_that_is_printed_when_it_is_asked_for() {
     let one = run(folder.path(), &["gate", "governance", "--json"]);
     let document: Value = serde_json::from_str(&out(&one)).expect("JSON alone");
     assert_eq!(document["gate"], "governance");
+    let schema = include_str!("../../schemas/gate-result.schema.json");
+    assert_fits(schema, &document);
     let all = run(folder.path(), &["gate", "all", "--json"]);
     let document: Value = serde_json::from_str(&out(&all)).expect("JSON alone");
-    assert_eq!(document["gates"].as_array().map(Vec::len), Some(4));
+    assert_fits(
+        include_str!("../../schemas/gate-results.schema.json"),
+        &document,
+    );
+    let gates = document["gates"].as_array().expect("a list");
+    assert_eq!(gates.len(), 4);
+    gates.iter().for_each(|gate| assert_fits(schema, gate));
+
+    let made = run(folder.path(), &["evidence", "--json"]);
+    assert_eq!(made.status.code(), Some(exit::SUCCESS), "{}", error(&made));
+    let document: Value = serde_json::from_str(&out(&made)).expect("JSON alone");
+    assert_fits(
+        include_str!("../../schemas/evidence-manifest.schema.json"),
+        &document,
+    );
+    fs::write(folder.path().join(".artifacts/performance/new"), "x").expect("writable");
+    let verified = run(folder.path(), &["evidence", "--verify", "--json"]);
+    assert_eq!(
+        verified.status.code(),
+        Some(exit::FAILED),
+        "{}",
+        error(&verified)
+    );
+    let document: Value = serde_json::from_str(&out(&verified)).expect("JSON alone");
+    assert_fits(
+        include_str!("../../schemas/evidence-verification.schema.json"),
+        &document,
+    );
+    assert_eq!(document["findings"][0]["kind"], "unlisted");
 }
 
 #[test]
