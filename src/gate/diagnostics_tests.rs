@@ -348,6 +348,10 @@ fn the_flame_graph_is_held_against_the_baselines() {
     );
     setting.config.own.diagnostics.on_variance = crate::gate::config::OnVariance::Fail;
     assert_eq!(of(&setting).0, Outcome::Fail);
+    // Where chance alone gives more than the bound, nobody can tell.
+    let plan = &mut setting.config.own.diagnostics;
+    plan.max_flame_graph_variance = crate::gate::config::Share(1e-6);
+    assert_eq!(of(&setting).0, Outcome::Inconclusive);
 }
 
 #[test]

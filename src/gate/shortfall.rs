@@ -52,7 +52,11 @@ fn fault(id: &str, metric: &Value, own_threshold: Option<f64>) -> Option<Fault> 
     let less_is_better = id == "confidence";
     let ok = match (own_threshold, value) {
         (Some(bound), Some(value)) if less_is_better => value <= bound,
-        (Some(bound), Some(value)) => value >= bound - metric["tolerance"].as_f64().unwrap_or(0.0),
+        (Some(bound), Some(value)) => {
+            let tolerance = metric["tolerance"].as_f64().unwrap_or(0.0);
+            // As far above 1 as may be missing below: samples cannot stand for more time than there was.
+            value >= bound - tolerance && value <= 2.0 - bound + tolerance
+        }
         (Some(_), None) => false,
         (None, _) => metric["gating"] != true || metric["ok"] == true,
     };
@@ -65,26 +69,19 @@ fn fault(id: &str, metric: &Value, own_threshold: Option<f64>) -> Option<Fault> 
             .unwrap_or("it was not measured");
         return Some(unmeasured(id, why));
     };
-    let ratio = match (less_is_better, value > threshold) {
-        (true, _) => threshold / value,
-        (false, false) => value / threshold,
-        // Samples that stand for more time than there was are as wrong as too few.
-        (false, true) => 1.0 / value,
+    let (ratio, expected) = match (less_is_better, value > threshold) {
+        (true, _) => (
+            threshold / value,
+            format!("of at most {}", percent(threshold)),
+        ),
+        (false, false) => (
+            value / threshold,
+            format!("of at least {}", percent(threshold)),
+        ),
+        (false, true) => (1.0 / value, "more than there was".to_owned()),
     };
     Some(Fault {
-        sentence: format!(
-            "`{id}` is {} of at least {}",
-            percent(value),
-            percent(threshold)
-        )
-        .replace(
-            "at least",
-            if less_is_better {
-                "at most"
-            } else {
-                "at least"
-            },
-        ),
+        sentence: format!("`{id}` is {}, {expected}", percent(value)).replace(", of", " of"),
         part: if ratio.is_finite() {
             ratio.clamp(0.0, 1.0)
         } else {
@@ -118,6 +115,13 @@ mod tests {
         let found = faults(&bad, &plan);
         assert!(found.len() == 1 && (found[0].part - 0.5).abs() < 1e-9);
         assert_eq!(found[0].sentence, "`cpu_time` is 47.5 % of at least 95 %");
+        bad["metrics"]["cpu_time"]["value"] = json!(1.25);
+        let found = faults(&bad, &plan);
+        assert_eq!(
+            found[0].sentence,
+            "`cpu_time` is 125 %, more than there was"
+        );
+        assert!((found[0].part - 0.8).abs() < 1e-9);
         bad["metrics"]["cpu_time"]["value"] = Value::Null;
         assert_eq!(faults(&bad, &plan)[0].part, 0.0);
         let mut unsaid = entry();

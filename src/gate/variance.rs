@@ -103,9 +103,11 @@ fn check(
     if distance.total_variation <= limit {
         return Ok(check.pass(actual));
     }
-    let status = match plan.on_variance {
-        OnVariance::Fail => Status::Fail,
-        _ => Status::Warn,
+    let status = match (plan.on_variance, distance.by_chance > limit) {
+        // Chance alone could be the reason.
+        (OnVariance::Fail, true) => Status::Inconclusive,
+        (OnVariance::Fail, false) => Status::Fail,
+        (OnVariance::Warn | OnVariance::Ignore, _) => Status::Warn,
     };
     let compare = format!(
         "perfprof compare --before {} --after {}",
