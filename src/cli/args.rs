@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod measurements;
 
+use super::workflow_args::{EvidenceArgs, GateArgs, InitArgs};
 use crate::capacity::TARGET_UTILIZATION;
 use crate::symbolize::WORKER_COMMAND;
 pub(super) use measurements::{
@@ -57,6 +58,12 @@ pub(super) enum Command {
     /// For continuous integration
     #[command(subcommand)]
     Ci(CiArgs),
+    /// Ask whether the next phase of the workflow may begin, and what is missing
+    Gate(GateArgs),
+    /// List everything in the artifact root with its hash, verify it, bundle it
+    Evidence(EvidenceArgs),
+    /// Write a gate config to begin with
+    Init(InitArgs),
     /// Say what can be measured here, and what is missing
     Doctor(DoctorArgs),
     /// Show what perfprof knows of a program, or of itself

@@ -251,7 +251,7 @@ fn two_sided(difference: f64, error: f64, dof: f64) -> f64 {
 }
 
 /// Quantile of Student's t distribution.
-pub(super) fn t_quantile(level: f64, dof: f64) -> f64 {
+pub fn t_quantile(level: f64, dof: f64) -> f64 {
     StudentsT::new(0.0, 1.0, dof.max(1.0))
         .map_or(f64::INFINITY, |student| student.inverse_cdf(level))
 }

@@ -7,6 +7,8 @@ mod changing_code;
 mod debuginfod;
 mod detours;
 mod following;
+mod gate;
+mod gate_commands;
 mod go_names;
 mod golden;
 mod ground_truth;
