@@ -22,7 +22,7 @@ pub(super) fn run(args: &CompareArgs, log: &Log) -> Result<Exit, Failure> {
     let after = Side::read("after", &args.after, &args.work_after, &args.load_after)?;
     refuse(&before.runs, &after.runs, args.force, log)?;
     let commands = vec![std::env::args().collect::<Vec<String>>().join(" ")];
-    conclude(&before, &after, &args.judging, &commands, args.json, log)
+    conclude([before, after], &args.judging, &commands, args.json, log)
 }
 
 /// One side as it was given.
@@ -60,12 +60,9 @@ impl Side {
             .map(|path| read_load(path))
             .collect::<Result<Vec<LoadTest>, Failure>>()?;
         let of_run = |(ix, path): (usize, &PathBuf)| {
-            let mut run = Run {
-                label: path.display().to_string(),
-                profile: read(path, None)?,
-                work: each(work, ix).copied(),
-                work_source: each(work, ix).map(|_| format!("--work-{name}")),
-            };
+            let mut run = Run::new(path.display().to_string(), read(path, None)?);
+            run.work = each(work, ix).copied();
+            run.work_source = run.work.map(|_| format!("--work-{name}"));
             if let Some(load) = each(&loads, ix) {
                 let seconds = run.seconds().ok_or_else(|| no_length(path))?;
                 run.work = Some(load.throughput_per_second * seconds);
@@ -125,8 +122,7 @@ pub(super) fn refuse(before: &[Run], after: &[Run], force: bool, log: &Log) -> R
 
 /// Compares, writes everything, prints the summary; the exit code tells the verdict.
 pub(super) fn conclude(
-    before: &Side,
-    after: &Side,
+    [before, after]: [Side; 2],
     judging: &JudgingArgs,
     commands: &[String],
     json: bool,
@@ -135,13 +131,8 @@ pub(super) fn conclude(
     let root = ArtifactRoot::open(&judging.artifacts).map_err(words::not_written)?;
     let service = service(judging, &before.runs, &after.runs);
     let loads = [&before.loads, &after.loads];
-    let comparison = Comparison::of(
-        &service,
-        &before.runs,
-        &after.runs,
-        loads,
-        &options(judging),
-    );
+    let sides = [before.runs, after.runs];
+    let comparison = Comparison::of(&service, sides, loads, &options(judging));
     let now = unix_ns();
     let document = compare::document(&comparison, now);
     let text = |links: &[String]| {
