@@ -43,6 +43,9 @@ Usage: cargo xtask <task>
   bench waits [--rounds N]
              what accounting for waits costs the target, at 10 thousand, 100 thousand and as many switches a second as the
              machine makes, beside perf sched, perf trace and bpftrace
+  bench compare [--rounds N] [--pool N] [--reuse] [alarms] [power] [speed]
+             how often `perfprof compare` tells a program from itself (--pool: recordings taken for that; --reuse: those of
+             the last run), whether it finds known changes, and what two large profiles cost it
   bless      run the tests and rewrite the golden files; review the diff like code
   kernels [--bless] [5.10|6.1|6.12|7.3]...
              run the ground-truth tests on other kernels in virtual machines, with cgroup v1 and v2; fetches the kernels
