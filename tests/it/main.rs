@@ -4,6 +4,7 @@ mod bad_input;
 mod capacity;
 mod capacity_command;
 mod changing_code;
+mod ci_files;
 mod debuginfod;
 mod detours;
 mod following;

@@ -14,6 +14,7 @@ mod compile;
 mod demo;
 mod kernels;
 mod licences;
+mod linters;
 mod rust_code;
 mod setup;
 mod test;
@@ -72,7 +73,10 @@ fn run(args: &[&str]) -> anyhow::Result<ExitCode> {
     match args {
         [] | ["help" | "-h" | "--help", ..] | [_, "-h" | "--help"] => println!("{HELP}"),
         ["setup"] => setup::run(&[setup::Purpose::Build])?,
-        ["setup", "--tests"] => setup::run(&[setup::Purpose::Build, setup::Purpose::Tests])?,
+        ["setup", "--tests"] => {
+            setup::run(&[setup::Purpose::Build, setup::Purpose::Tests])?;
+            linters::install();
+        }
         ["demo"] => return demo::run(),
         ["test"] => test::run(test::Extent::Test)?,
         ["ci"] => test::run(test::Extent::Ci)?,
