@@ -19,8 +19,10 @@ pub mod profile;
 // The reading side: from a profile to values, documents and files.
 pub mod analysis;
 pub mod artifacts;
+pub mod baseline;
 pub mod capacity;
 pub mod compare;
+pub mod history;
 pub mod load_test;
 pub mod render;
 pub mod store;

@@ -6,19 +6,23 @@
 #![forbid(unsafe_code)]
 
 mod atomic;
+mod baseline;
 mod capacity;
 mod comparison;
 mod document;
 mod error;
+mod load_tests;
 mod name;
 mod publish;
 mod report;
 mod root;
 
 pub use atomic::write_atomic;
+pub use baseline::publish_baseline;
 pub use capacity::{CapacityOutput, publish_capacity};
 pub use comparison::{ComparisonOutput, publish_comparison};
 pub use error::ArtifactError;
+pub use load_tests::{LOAD_TESTS, publish_load_tests};
 pub use name::slug;
 pub use publish::{Document, Export, Extra, Published, publish};
 pub use root::{ArtifactRoot, Locked};

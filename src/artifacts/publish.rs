@@ -206,7 +206,7 @@ pub(super) fn with_section(
     Ok(parts)
 }
 
-fn set_aside(
+pub(super) fn set_aside(
     locked: &Locked<'_>,
     file: &str,
     stamp: &str,

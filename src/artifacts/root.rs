@@ -145,12 +145,18 @@ impl Locked<'_> {
 
     /// Renames the document `name` to `name.corrupt-STAMP`, or with a number where that exists, and returns its path.
     pub(super) fn move_aside(&self, name: &str, stamp: &str) -> Result<PathBuf, ArtifactError> {
+        self.move_aside_as(name, "corrupt", stamp)
+    }
+
+    /// The same with another word than `corrupt`.
+    pub(super) fn move_aside_as(
+        &self,
+        name: &str,
+        word: &str,
+        stamp: &str,
+    ) -> Result<PathBuf, ArtifactError> {
         let from = self.root.dir.join(name);
-        let to = free_name(|suffix| {
-            self.root
-                .dir
-                .join(format!("{name}.corrupt-{stamp}{suffix}"))
-        });
+        let to = free_name(|suffix| self.root.dir.join(format!("{name}.{word}-{stamp}{suffix}")));
         fs::rename(&from, &to).map_err(ArtifactError::io("move aside", &from))?;
         Ok(to)
     }

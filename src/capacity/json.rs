@@ -61,6 +61,13 @@ pub fn json_entry(capacity: &Capacity) -> Value {
     })
 }
 
+/// The same with the time at which the measurement began, RFC 3339, where that is known.
+pub fn json_entry_at(capacity: &Capacity, recorded_at: Option<&str>) -> Value {
+    let mut entry = json_entry(capacity);
+    entry["recorded_at"] = json!(recorded_at);
+    entry
+}
+
 fn utilization(capacity: &Capacity) -> Value {
     json!({
         "cores": percentiles(capacity.cpu_cores.as_ref()),

@@ -23,7 +23,7 @@ mod usage;
 
 pub use chart::chart;
 pub use headroom::{Headroom, RunsOut};
-pub use json::{SCHEMA, SCHEMA_VERSION, document, json_entry};
+pub use json::{SCHEMA, SCHEMA_VERSION, document, json_entry, json_entry_at};
 pub use markdown::{markdown_section, summary_markdown};
 pub use planning::{Cost, HotPath, Load, PathCores, Planning, Replicas, replicas_needed};
 pub use quota::{QuotaAdvice, QuotaVerdict};

@@ -5,8 +5,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod measurements;
+
 use crate::capacity::TARGET_UTILIZATION;
 use crate::symbolize::WORKER_COMMAND;
+pub(super) use measurements::{
+    BaselineArgs, BaselineSaveArgs, BaselineShowArgs, FiguresArgs, LoadTestArgs, TrendArgs,
+};
 
 /// A Linux sampling profiler that says how much of the truth it saw.
 #[derive(Debug, Parser)]
@@ -38,6 +43,13 @@ pub(super) enum Command {
     Symbolize(SymbolizeArgs),
     /// Measure what a service uses of what it may use, and say what runs out first
     Capacity(CapacityArgs),
+    /// Bring results of a load test into one form, beside those of other scenarios
+    LoadTest(LoadTestArgs),
+    /// The figures that later measurements are compared with
+    #[command(subcommand)]
+    Baseline(BaselineArgs),
+    /// Compare the newest figures with the mean of the earlier ones
+    Trend(TrendArgs),
     /// Say whether hot paths got better or worse between two sets of runs, with error bars
     Compare(CompareArgs),
     /// Say how long to record so that a comparison finds a change of a given size
@@ -372,8 +384,8 @@ pub(super) struct PlanningArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub replicas: Option<u32>,
     /// Result of a load test that runs meanwhile, for the cost of a request; read when the measurement ends, so let the
-    /// test end before: k6 (JSON), Locust (_stats.csv), hey, oha (JSON), wrk, or {"throughput_per_second": N}; the
-    /// throughput is that of all --replicas together
+    /// test end before: any file that `perfprof load-test` reads, or {"throughput_per_second": N}; the throughput is that
+    /// of all --replicas together
     #[arg(long, value_name = "FILE")]
     pub load_test: Option<PathBuf>,
 }

@@ -1,6 +1,6 @@
 //! `perfprof capacity`: what a service uses of what it may use. Reads counters, takes no samples.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,12 +10,14 @@ use super::plan::existing_process;
 use super::planning;
 use super::record::install_signals;
 use super::status::Log;
+use super::stdout::print;
 use super::stop::{Exit, Failure};
 use super::words;
 use crate::artifacts::{ArtifactRoot, CapacityOutput, Document, publish_capacity};
 use crate::capacity::{self, Capacity};
 use crate::profile::CapacityFacts;
 use crate::recorder::StopSignals;
+use crate::render::units;
 use crate::sys::usage::{monotonic_ns, unix_ns};
 use crate::target::cgroup::Cgroup;
 use crate::target::gauges::Gauges;
@@ -57,7 +59,7 @@ pub(super) fn run(args: &CapacityArgs, log: &Log) -> Result<Exit, Failure> {
     let facts = measured.read(Duration::from_secs_f64(args.duration), &stop, log);
     let bad_load = planning::take_load(&mut planning, args.planning.load_test.as_deref());
     let capacity = Capacity::planned(&service, &facts, &planning);
-    let entry = capacity::json_entry(&capacity);
+    let entry = capacity::json_entry_at(&capacity, units::timestamp(began).as_deref());
     let output = CapacityOutput {
         service,
         section: capacity::markdown_section(&capacity),
@@ -192,14 +194,4 @@ fn cgroup_at(path: &Path) -> Result<Measured, Failure> {
             "give a directory below /sys/fs/cgroup, or a path as in /proc/PID/cgroup; it begins with `/`",
         ),
     )
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    match io::stdout().write_all(text.as_bytes()) {
-        // Whoever closed the pipe has seen enough.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::NotWritten, error))
-        }
-        _ => Ok(()),
-    }
 }

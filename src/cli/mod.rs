@@ -6,11 +6,13 @@
 
 mod args;
 mod arm;
+mod baseline;
 mod capacity;
 mod choose;
 mod ci;
 mod compare;
 mod doctor;
+mod load_test;
 mod plan;
 mod plan_comparison;
 mod planning;
@@ -19,9 +21,11 @@ mod record;
 mod report;
 mod show;
 mod status;
+mod stdout;
 mod stop;
 mod symbolize;
 mod symbols;
+mod trend;
 mod waiting;
 mod watch;
 mod words;
@@ -54,6 +58,9 @@ pub fn main() -> Exit {
         Command::Report(args) => report::run(args, &log),
         Command::Symbolize(args) => symbolize::run(args, &log),
         Command::Capacity(args) => capacity::run(&args, &log),
+        Command::LoadTest(args) => load_test::run(&args, &log),
+        Command::Baseline(args) => baseline::run(&args, &log),
+        Command::Trend(args) => trend::run(&args, &log),
         Command::Compare(args) => compare::run(&args, &log),
         Command::Plan(args) => plan_comparison::run(&args),
         Command::Ci(CiArgs::Run(args)) => ci::run(&args, &log),

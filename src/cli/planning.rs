@@ -59,7 +59,7 @@ pub(super) fn take_load(planning: &mut Planning, path: Option<&Path>) -> Option<
         }
         Err(error) => Some(Failure::new(Exit::BadInput, error).hint(
             "everything was written, but without the cost of a request; the load test must have ended when the \
-             measurement ends. Results of k6 (JSON), Locust (`_stats.csv`), hey, oha (JSON) and wrk are read, and \
+             measurement ends. Results of k6, Locust, JMeter, Artillery, hey, oha and wrk are read, and \
              `{\"throughput_per_second\": 120.5}`",
         )),
     }

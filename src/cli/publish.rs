@@ -12,7 +12,7 @@ use crate::artifacts::{self, ArtifactRoot, Document, Export, Extra, write_atomic
 use crate::capacity::{self, Capacity, Planning};
 use crate::profile::{Origin, Profile};
 use crate::render::terminal::Colour;
-use crate::render::{flamegraph, short_names, speedscope, terminal};
+use crate::render::{flamegraph, short_names, speedscope, terminal, units};
 use crate::store::{folded, pprof};
 use crate::sys::usage::unix_ns;
 
@@ -190,7 +190,10 @@ fn extra<'a>(profile: &'a Profile, analysis: &Analysis, planning: &Planning) -> 
             file: "capacity-analysis.json",
             schema: capacity::SCHEMA,
             version: capacity::SCHEMA_VERSION.into(),
-            entry: capacity::json_entry(&capacity),
+            entry: capacity::json_entry_at(
+                &capacity,
+                units::timestamp(profile.recording.started_unix_ns).as_deref(),
+            ),
         }],
         shown: None,
     }

@@ -23,6 +23,7 @@ mod blocks;
 mod call_tree;
 mod comparable;
 mod comparison;
+mod conclusion;
 mod decide;
 mod evaluate;
 mod identity;

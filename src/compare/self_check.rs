@@ -2,6 +2,7 @@
 //! compared as before and after are. Whatever is told then is a false alarm, on this machine, with this service.
 
 use fastrand::Rng;
+use statrs::distribution::{Binomial, DiscreteCDF};
 
 use super::blocks::Evidence;
 use super::decide::{Case, judge};
@@ -15,8 +16,10 @@ const DEALS: usize = 60;
 const MIN_RUNS: usize = 4;
 /// Neighbouring blocks are dealt together, so that each side has stretches of time and not every other block.
 const STRETCH: usize = 3;
-/// A higher rate of false alarms makes the comparison inconclusive.
+/// A higher rate of false alarms makes the comparison inconclusive. Few deals show a rate roughly: so many alarms count as
+/// more when chance would give them less than once in twenty times.
 pub const MAX_FALSE_ALARMS: f64 = 0.05;
+const BY_CHANCE: f64 = 0.05;
 const SEED: u64 = 0x0a11_0a11;
 
 /// How often the before side was told from itself.
@@ -34,7 +37,10 @@ impl SelfCheck {
     }
 
     pub fn passed(&self) -> bool {
-        self.rate() <= MAX_FALSE_ALARMS
+        let (n, k) = (self.comparisons as u64, self.false_alarms as u64);
+        let at_most = Binomial::new(MAX_FALSE_ALARMS, n);
+        // The chance of this many or more.
+        k == 0 || at_most.is_ok_and(|binomial| binomial.sf(k - 1) >= BY_CHANCE)
     }
 }
 
@@ -123,4 +129,47 @@ fn deals_of_blocks(runs: &[Evidence], rng: &mut Rng) -> Vec<[Vec<Evidence>; 2]> 
             sides
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passed(false_alarms: usize, comparisons: usize) -> bool {
+        SelfCheck {
+            comparisons,
+            false_alarms,
+            dealt: "blocks",
+        }
+        .passed()
+    }
+
+    #[test]
+    fn a_rate_above_5_percent_is_told_from_chance() {
+        // P(X >= 7) is 0.03 of 60 at 5 %, P(X >= 6) is 0.08; of 10, P(X >= 3) is 0.01 and P(X >= 2) 0.09.
+        assert!(passed(0, 60) && passed(6, 60) && !passed(7, 60));
+        assert!(passed(2, 10) && !passed(3, 10));
+    }
+
+    #[test]
+    fn stretches_of_one_run_are_dealt_in_halves_and_nothing_is_lost() {
+        let run = Evidence {
+            whole: (0..30).map(f64::from).collect(),
+            parts: (0..30).map(|block| f64::from(block) / 2.0).collect(),
+            ticks: 435,
+            amount: 435.0,
+            per: 1.0,
+        };
+        let deals = deals_of_blocks(std::slice::from_ref(&run), &mut Rng::with_seed(1));
+        assert_eq!(deals.len(), DEALS);
+        for [a, b] in deals {
+            assert_eq!(a[0].blocks() + b[0].blocks(), 30);
+            assert!((a[0].weight() + b[0].weight() - run.weight()).abs() < 1e-9);
+            assert!((a[0].share(0) - 0.5).abs() < 1e-9);
+        }
+        assert_eq!(
+            deals_of_runs(&vec![run; 5], &mut Rng::with_seed(1)).len(),
+            10
+        );
+    }
 }

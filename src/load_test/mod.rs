@@ -1,20 +1,50 @@
 //! Results of load tests, in the words of whichever tool ran them, brought into one form.
 //!
-//! In: a file's bytes. Out: a [`LoadTest`]; what a tool does not say is `None`. The format is told by the content, never
-//! by the name. Sizes are bounded, and an error says where in the file it is. Read so far: k6 (`--summary-export` and
-//! `handleSummary`), Locust (`_stats.csv`), hey (text, and CSV), oha (JSON), wrk (text), and perfprof's own normalized form.
+//! In: a file's bytes. Out: [`LoadTest`]s; what a tool does not say is `None`. The format is told by the content, never
+//! by the name. Sizes are bounded, and an error says where in the file it is, by field or line.
+//!
+//! | tool | read |
+//! |---|---|
+//! | k6 | `--summary-export`, and what `handleSummary` is given; scenarios or groups where thresholds tag them |
+//! | Locust | `_stats.csv`, `_stats_history.csv`, `--json` |
+//! | JMeter | JTL as CSV (any delimiter, any columns, header or none) and as XML |
+//! | Artillery | JSON report, version 2 and 1 |
+//! | hey, oha, wrk | text and CSV; JSON; text with `--latency` |
+//! | perfprof | `load-test-results.json`, several scenarios ([`document`]) |
+//!
+//! A failed request is one without a response or with a status of 400 or more, in all tools that let us tell.
 #![forbid(unsafe_code)]
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-mod csv;
+mod artillery;
+mod check;
+mod error;
+pub(crate) mod field;
+mod hey;
+mod jmeter;
 mod json;
-mod text;
+mod k6;
+mod locust;
+mod normalized;
+mod oha;
+mod samples;
+pub(crate) mod table;
+mod wrk;
 
-/// Longer than any summary; a million requests of hey's CSV.
-pub const MAX_BYTES: u64 = 64 << 20;
+pub use error::{ContentError, ReadError};
+pub(crate) use json::value as json_value;
+pub use locust::complete as complete_by_history;
+pub use normalized::{SCHEMA, SCHEMA_VERSION, document};
+
+/// Four million samples of JMeter: an hour of a thousand a second.
+pub const MAX_BYTES: u64 = 512 << 20;
+/// Longer than any summary. A document takes many times its size in memory, rows do not.
+const MAX_JSON_BYTES: u64 = 64 << 20;
+/// Scenarios, endpoints or labels in one file.
+const MAX_RESULTS: usize = 10_000;
 
 /// Latencies in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -25,13 +55,15 @@ pub struct Latency {
     pub max_ms: Option<f64>,
 }
 
-/// One load test, normalized.
+/// One load test, or one scenario of it, normalized.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LoadTest {
-    /// `k6`, `wrk`, …, `normalized`.
-    pub tool: &'static str,
+    /// `k6`, `wrk`, …; `normalized` when nobody said.
+    pub tool: String,
     pub scenario: Option<String>,
-    /// As the tool wrote it.
+    /// Who was tested; only the normalized form says so.
+    pub service: Option<String>,
+    /// RFC 3339; as it stands there in the normalized form.
     pub start: Option<String>,
     pub duration_seconds: Option<f64>,
     pub peak_concurrency: Option<u64>,
@@ -42,60 +74,81 @@ pub struct LoadTest {
     pub errors: Option<u64>,
     /// 0 to 1.
     pub error_rate: Option<f64>,
+    /// Thresholds of the tool's own that were crossed, `METRIC: EXPRESSION`. Tools write their truth in opposite ways;
+    /// here a threshold is listed when it failed.
+    pub thresholds_failed: Vec<String>,
+    /// Where it was read from; only the normalized form keeps it.
+    pub source: Option<Source>,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    #[error("failed to read `{file}`")]
-    Io { file: String, source: io::Error },
-    #[error("`{file}` is no load-test result: {source}")]
-    Content { file: String, source: ContentError },
+/// The file that a tool wrote.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    pub file: String,
+    /// RFC 3339.
+    pub written_at: Option<String>,
 }
 
-/// What is wrong with a file, and where.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ContentError {
-    #[error("it is empty")]
-    Empty,
-    #[error("it has more than {MAX_BYTES} bytes")]
-    TooLong,
-    #[error("byte {at} is not UTF-8")]
-    NotText { at: usize },
-    #[error("line {line}, column {column}: {message}")]
-    Json {
-        line: usize,
-        column: usize,
-        message: String,
-    },
-    #[error("line {line}: {message}")]
-    Line { line: usize, message: String },
-    /// A figure that is not there, or is no sensible number; `at` is its place in the document.
-    #[error("`{at}` {message}")]
-    Figure { at: String, message: &'static str },
-    #[error("line 1: none of the formats that are known begins like this")]
-    Unknown,
+/// What of a file becomes a result of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// The whole test.
+    Whole,
+    /// Each scenario, where the file tells them apart.
+    Scenarios,
+    /// Each endpoint or label (Locust, JMeter); else as `Scenarios`.
+    Endpoints,
 }
 
-/// Reads a file.
+/// Reads a file as one test.
 pub fn read(path: &Path) -> Result<LoadTest, ReadError> {
-    let file = || path.display().to_string();
+    let bytes = bytes_of(path)?;
+    from_bytes(&bytes).map_err(|error| error.of(path))
+}
+
+/// Reads a file with a result for each of its scenarios; at least one.
+pub fn read_all(path: &Path) -> Result<Vec<LoadTest>, ReadError> {
+    read_split(path, Split::Scenarios)
+}
+
+/// Reads a file's results, at least one.
+pub fn read_split(path: &Path, split: Split) -> Result<Vec<LoadTest>, ReadError> {
+    let bytes = bytes_of(path)?;
+    all_from_bytes(&bytes, split).map_err(|error| error.of(path))
+}
+
+fn bytes_of(path: &Path) -> Result<Vec<u8>, ReadError> {
     let mut bytes = Vec::new();
     File::open(path)
-        .and_then(|opened| opened.take(MAX_BYTES + 1).read_to_end(&mut bytes))
+        .and_then(|opened| {
+            if opened.metadata()?.is_dir() {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            opened.take(MAX_BYTES + 1).read_to_end(&mut bytes)
+        })
         .map_err(|source| ReadError::Io {
-            file: file(),
+            file: path.display().to_string(),
             source,
         })?;
-    from_bytes(&bytes).map_err(|source| ReadError::Content {
-        file: file(),
-        source,
-    })
+    Ok(bytes)
 }
 
-/// Reads a file's bytes.
+/// Reads a file's bytes as one test.
 pub fn from_bytes(bytes: &[u8]) -> Result<LoadTest, ContentError> {
+    let mut all = all_from_bytes(bytes, Split::Whole)?;
+    if all.len() > 1 {
+        return Err(ContentError::figure(
+            "scenarios",
+            "holds several scenarios, and one load test is needed",
+        ));
+    }
+    all.pop().ok_or(ContentError::Empty)
+}
+
+/// Reads a file's bytes; at least one result.
+pub fn all_from_bytes(bytes: &[u8], split: Split) -> Result<Vec<LoadTest>, ContentError> {
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(ContentError::TooLong);
+        return Err(ContentError::TooLong { limit: MAX_BYTES });
     }
     let text = std::str::from_utf8(bytes).map_err(|error| ContentError::NotText {
         at: error.valid_up_to(),
@@ -103,26 +156,22 @@ pub fn from_bytes(bytes: &[u8]) -> Result<LoadTest, ContentError> {
     let text = text.trim_start_matches('\u{feff}');
     let first = text.lines().find(|line| !line.trim().is_empty());
     let first = first.ok_or(ContentError::Empty)?.trim();
-    match first {
-        _ if first.starts_with(['{', '[']) => json::read(text),
-        _ if csv::is_locust(first) => csv::read_locust(text),
-        _ if csv::is_hey(first) => csv::read_hey(text),
-        _ if text::is_wrk(first) => text::read_wrk(text),
-        _ if text::is_hey(first) => text::read_hey(text),
-        _ => Err(ContentError::Unknown),
+    let tests = match first {
+        _ if first.starts_with(['{', '[']) => json::read(text, split)?,
+        _ if first.starts_with('<') => jmeter::read_xml(text, split)?,
+        _ if locust::is_statistics(first) => locust::read_statistics(text, split)?,
+        _ if locust::is_history(first) => vec![locust::read_history(text)?],
+        _ if hey::is_rows(first) => vec![hey::read_rows(text)?],
+        _ if hey::is_summary(first) => vec![hey::read_summary(text)?],
+        _ if wrk::is_summary(first) => vec![wrk::read_summary(text)?],
+        _ if jmeter::is_rows(first) => jmeter::read_rows(text, split)?,
+        _ => return Err(ContentError::Unknown),
+    };
+    if tests.is_empty() {
+        return Err(ContentError::figure("scenarios", "holds no scenario"));
     }
-}
-
-/// Refuses what is no rate: a test without requests cannot price one.
-fn checked(test: LoadTest) -> Result<LoadTest, ContentError> {
-    let rate = test.throughput_per_second;
-    if rate.is_finite() && rate > 0.0 {
-        return Ok(test);
-    }
-    Err(ContentError::Figure {
-        at: "throughput".into(),
-        message: "is not above 0",
-    })
+    tests.iter().try_for_each(check::plausible)?;
+    Ok(tests)
 }
 
 #[cfg(test)]

@@ -2,18 +2,21 @@
 //! they go is decided elsewhere. Output never depends on hash order, the clock or the machine it is made on.
 #![forbid(unsafe_code)]
 
+pub mod baselines;
 pub mod bottleneck;
 pub mod coverage;
 pub mod diff_flamegraph;
 pub mod escape;
 pub(crate) mod fit;
 pub mod flamegraph;
+pub mod load_tests;
 pub mod markdown;
 pub mod short_names;
 pub mod speedscope;
 mod strip;
 pub(crate) mod table;
 pub mod terminal;
+pub mod trends;
 pub mod units;
 
 use serde_json::{Value, json};

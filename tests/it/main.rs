@@ -15,6 +15,7 @@ mod interop;
 mod jit;
 mod kernel_walks;
 mod linking;
+mod measurements;
 mod packages;
 mod packaging;
 mod postgres;

@@ -28,6 +28,8 @@ const READING_SIDE: &[&str] = &[
     "compare",
     "artifacts",
     "load_test",
+    "baseline",
+    "history",
     "gate",
 ];
 /// Plain data that both sides share.

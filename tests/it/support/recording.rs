@@ -23,6 +23,7 @@ const DEADLINE: Duration = Duration::from_secs(180);
 /// The exit codes of all commands.
 pub(crate) mod exit {
     pub(crate) const SUCCESS: i32 = 0;
+    pub(crate) const FAILED: i32 = 1;
     pub(crate) const USAGE: i32 = 2;
     pub(crate) const NOT_PERMITTED: i32 = 3;
     pub(crate) const NO_TARGET: i32 = 4;
