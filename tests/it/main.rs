@@ -5,6 +5,7 @@ mod capacity;
 mod capacity_command;
 mod changing_code;
 mod ci_files;
+mod compare_command;
 mod debuginfod;
 mod detours;
 mod following;
