@@ -33,7 +33,15 @@ const LINTERS: [Linter; 2] = [
         name: "check-jsonschema",
         mark: "python/check_jsonschema",
         installer: "python3",
-        words: &["-m", "pip", "install", "--quiet", "--target"],
+        words: &[
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-compile",
+            "--root-user-action=ignore",
+            "--target",
+        ],
         package: "check-jsonschema==0.39.0",
     },
 ];
