@@ -22,6 +22,8 @@ pub mod artifacts;
 pub mod baseline;
 pub mod capacity;
 pub mod compare;
+pub mod evidence;
+pub mod gate;
 pub mod history;
 pub mod load_test;
 pub mod render;

@@ -16,8 +16,16 @@ const MAX_TRIES: u32 = 100;
 /// The temporary file stands beside the target and is created exclusively, so a link planted under its name is not
 /// followed; a link at `path` itself is replaced, not written through.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), ArtifactError> {
+    write_atomic_with(path, |file| file.write_all(bytes))
+}
+
+/// The same for what is too large to be held in memory.
+pub fn write_atomic_with(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), ArtifactError> {
     let (mut file, temporary) = create_beside(path)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    let written = write(&mut file).and_then(|()| file.sync_all());
     let renamed = written.and_then(|()| fs::rename(&temporary, path));
     if let Err(source) = renamed {
         // The error that matters is already there.

@@ -237,7 +237,7 @@ fn overview(parts: &[Part], entries: &[Value]) -> String {
 }
 
 /// `20231114T221320Z`, ISO 8601 in basic form.
-pub(super) fn basic_stamp(unix_ns: u64) -> String {
+pub fn basic_stamp(unix_ns: u64) -> String {
     let time =
         Timestamp::from_second((unix_ns / 1_000_000_000) as i64).unwrap_or(Timestamp::UNIX_EPOCH);
     time.to_zoned(TimeZone::UTC)

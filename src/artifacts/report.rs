@@ -63,6 +63,14 @@ pub(super) fn parse(text: &str) -> Option<Vec<Part>> {
     (overviews == 1).then_some(parts)
 }
 
+/// The section of a service in the report's text; the slug is its name's. `None` when it has none, or the report is torn.
+pub fn section(text: &str, service_slug: &str) -> Option<String> {
+    parse(text)?.into_iter().find_map(|part| match part {
+        Part::Service { slug, body } if slug == service_slug => Some(body),
+        _ => None,
+    })
+}
+
 /// The lines before the one that is `end`; `None` when it does not come, or another marker comes first.
 fn until<'a>(lines: &mut impl Iterator<Item = &'a str>, end: &str) -> Option<String> {
     let mut body = String::new();

@@ -29,22 +29,28 @@ impl ArtifactRoot {
             dir: dir.to_owned(),
         };
         fs::create_dir_all(dir).map_err(ArtifactError::io("create", dir))?;
-        for sub in [root.diagnostics(), root.manifests()] {
-            match fs::create_dir(&sub) {
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                    return Err(ArtifactError::io("create", &sub)(error));
-                }
-                _ => {}
-            }
-            let metadata = fs::symlink_metadata(&sub).map_err(ArtifactError::io("open", &sub))?;
-            if !metadata.is_dir() {
-                return Err(ArtifactError::WrongKind {
-                    path: sub,
-                    wanted: "directory",
-                });
-            }
-        }
+        root.folder("diagnostics")?;
+        root.folder("manifests")?;
         Ok(root)
+    }
+
+    /// Creates the folder `name` of the root where it is missing; refuses anything else in its place.
+    pub fn folder(&self, name: &str) -> Result<PathBuf, ArtifactError> {
+        let path = self.dir.join(name);
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(ArtifactError::io("create", &path)(error));
+            }
+            _ => {}
+        }
+        let metadata = fs::symlink_metadata(&path).map_err(ArtifactError::io("open", &path))?;
+        match metadata.is_dir() {
+            true => Ok(path),
+            false => Err(ArtifactError::WrongKind {
+                path,
+                wanted: "directory",
+            }),
+        }
     }
 
     /// Fails now where writing the results would fail later: no permission, read-only, full.

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod measurements;
 
+use super::workflow_args::{EvidenceArgs, GateArgs, InitArgs};
 use crate::capacity::TARGET_UTILIZATION;
 use crate::symbolize::WORKER_COMMAND;
 pub(super) use measurements::{
@@ -57,6 +58,12 @@ pub(super) enum Command {
     /// For continuous integration
     #[command(subcommand)]
     Ci(CiArgs),
+    /// Ask whether the next phase of the workflow may begin, and what is missing
+    Gate(GateArgs),
+    /// List everything in the artifact root with its hash, verify it, bundle it
+    Evidence(EvidenceArgs),
+    /// Write a gate config to begin with
+    Init(InitArgs),
     /// Say what can be measured here, and what is missing
     Doctor(DoctorArgs),
     /// Show what perfprof knows of a program, or of itself
@@ -294,7 +301,12 @@ pub(super) struct CompareArgs {
 /// What counts as a change, and where its documents go.
 #[derive(Clone, Debug, Args)]
 pub(super) struct JudgingArgs {
-    /// Relative change of a path that matters: less is never told, and an interval within it is `unchanged` [default: 5%]
+    /// Gate config whose `optimization` part gives tolerance and improvement threshold [default: the one in
+    /// config/protocol_gates, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Relative change of a path that matters: less is never told, and an interval within it is `unchanged` [default: of
+    /// the config, else 5%]
     #[arg(long, value_name = "SHARE", value_parser = percentage)]
     pub tolerance: Option<f64>,
     /// Paths below this share of the profile on both sides are not tested [default: 0.5%]
@@ -303,7 +315,7 @@ pub(super) struct JudgingArgs {
     /// Function that was to be improved, by the name in the report; repeatable [default: the whole]
     #[arg(long, value_name = "FUNCTION")]
     pub target: Vec<String>,
-    /// How much the targeted figures must improve [default: 15%]
+    /// How much the targeted figures must improve [default: of the config, else 15%]
     #[arg(long, value_name = "SHARE", value_parser = percentage)]
     pub improvement_threshold: Option<f64>,
     /// Name of what is compared [default: the service of the profiles]

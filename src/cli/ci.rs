@@ -38,12 +38,12 @@ pub(super) fn run(args: &CiRunArgs, log: &Log) -> Result<Exit, Failure> {
             ));
             let file = folder.join(format!("{name}-{:03}.pb.gz", round + 1));
             record(args, &service, command, &file, &folder)?;
-            sides[side].push(Run {
-                label: file.display().to_string(),
-                profile: read(&file, Some(&service))?,
-                work: (!args.fixed_time).then(|| args.work.unwrap_or(1.0)),
-                work_source: (!args.fixed_time).then(|| "one run of the command".to_owned()),
-            });
+            let mut run = Run::new(file.display().to_string(), read(&file, Some(&service))?);
+            if !args.fixed_time {
+                run.work = Some(args.work.unwrap_or(1.0));
+                run.work_source = Some("one run of the command".to_owned());
+            }
+            sides[side].push(run);
         }
     }
     let [before, after] = sides.map(|runs| Side {
@@ -52,7 +52,7 @@ pub(super) fn run(args: &CiRunArgs, log: &Log) -> Result<Exit, Failure> {
     });
     refuse(&before.runs, &after.runs, false, log)?;
     let commands = vec![repeat(args)];
-    conclude(&before, &after, &args.judging, &commands, args.json, log)
+    conclude([before, after], &args.judging, &commands, args.json, log)
 }
 
 /// Records one run. The command's own failure fails everything: half a benchmark is no benchmark.

@@ -1,11 +1,12 @@
 //! `perfprof compare`: two sets of runs, one verdict.
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::args::{CompareArgs, JudgingArgs};
+use super::gate::found;
 use super::report::read;
 use super::status::Log;
+use super::stdout::print;
 use super::stop::{Exit, Failure};
 use super::words;
 use crate::artifacts::{ArtifactRoot, ComparisonOutput, publish_comparison};
@@ -22,7 +23,7 @@ pub(super) fn run(args: &CompareArgs, log: &Log) -> Result<Exit, Failure> {
     let after = Side::read("after", &args.after, &args.work_after, &args.load_after)?;
     refuse(&before.runs, &after.runs, args.force, log)?;
     let commands = vec![std::env::args().collect::<Vec<String>>().join(" ")];
-    conclude(&before, &after, &args.judging, &commands, args.json, log)
+    conclude([before, after], &args.judging, &commands, args.json, log)
 }
 
 /// One side as it was given.
@@ -60,12 +61,9 @@ impl Side {
             .map(|path| read_load(path))
             .collect::<Result<Vec<LoadTest>, Failure>>()?;
         let of_run = |(ix, path): (usize, &PathBuf)| {
-            let mut run = Run {
-                label: path.display().to_string(),
-                profile: read(path, None)?,
-                work: each(work, ix).copied(),
-                work_source: each(work, ix).map(|_| format!("--work-{name}")),
-            };
+            let mut run = Run::new(path.display().to_string(), read(path, None)?);
+            run.work = each(work, ix).copied();
+            run.work_source = run.work.map(|_| format!("--work-{name}"));
             if let Some(load) = each(&loads, ix) {
                 let seconds = run.seconds().ok_or_else(|| no_length(path))?;
                 run.work = Some(load.throughput_per_second * seconds);
@@ -125,23 +123,18 @@ pub(super) fn refuse(before: &[Run], after: &[Run], force: bool, log: &Log) -> R
 
 /// Compares, writes everything, prints the summary; the exit code tells the verdict.
 pub(super) fn conclude(
-    before: &Side,
-    after: &Side,
+    [before, after]: [Side; 2],
     judging: &JudgingArgs,
     commands: &[String],
     json: bool,
     log: &Log,
 ) -> Result<Exit, Failure> {
     let root = ArtifactRoot::open(&judging.artifacts).map_err(words::not_written)?;
+    let options = options(judging)?;
     let service = service(judging, &before.runs, &after.runs);
     let loads = [&before.loads, &after.loads];
-    let comparison = Comparison::of(
-        &service,
-        &before.runs,
-        &after.runs,
-        loads,
-        &options(judging),
-    );
+    let sides = [before.runs, after.runs];
+    let comparison = Comparison::of(&service, sides, loads, &options);
     let now = unix_ns();
     let document = compare::document(&comparison, now);
     let text = |links: &[String]| {
@@ -178,17 +171,29 @@ pub(super) fn conclude(
     })
 }
 
-fn options(judging: &JudgingArgs) -> Options {
+/// From the flags, else from the gate config where there is one, else the defaults.
+fn options(judging: &JudgingArgs) -> Result<Options, Failure> {
+    let config = found(judging.config.as_deref(), None, None)?.config;
+    let of_config = config.file.is_some().then_some(&config.own.optimization);
+    // A tolerance of 0 is the gate's way of saying: what the comparison told.
+    let tolerance = of_config
+        .map(|own| own.hot_path_tolerance.0)
+        .filter(|t| *t > 0.0);
+    let threshold = of_config.map(|own| own.improvement_threshold.0);
     let defaults = Options::default();
-    Options {
-        tolerance: judging.tolerance.unwrap_or(defaults.tolerance),
+    Ok(Options {
+        tolerance: judging
+            .tolerance
+            .or(tolerance)
+            .unwrap_or(defaults.tolerance),
         min_share: judging.min_share.unwrap_or(defaults.min_share),
         improvement_threshold: judging
             .improvement_threshold
+            .or(threshold)
             .unwrap_or(defaults.improvement_threshold),
         targets: judging.target.clone(),
         ..defaults
-    }
+    })
 }
 
 /// As given, else as the profiles name it.
@@ -227,13 +232,4 @@ fn pictures(comparison: &Comparison) -> Result<Vec<(&'static str, String)>, Fail
                 .map_err(|error| Failure::new(Exit::Failed, error))
         })
         .collect()
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    match io::stdout().write_all(text.as_bytes()) {
-        // Nobody reads on: no error of ours.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(Failure::new(Exit::NotWritten, error)),
-        Ok(()) => Ok(()),
-    }
 }

@@ -12,6 +12,10 @@ mod choose;
 mod ci;
 mod compare;
 mod doctor;
+mod evidence;
+mod gate;
+mod gate_text;
+mod init;
 mod load_test;
 mod plan;
 mod plan_comparison;
@@ -29,6 +33,7 @@ mod trend;
 mod waiting;
 mod watch;
 mod words;
+mod workflow_args;
 
 use clap::Parser;
 
@@ -64,6 +69,9 @@ pub fn main() -> Exit {
         Command::Compare(args) => compare::run(&args, &log),
         Command::Plan(args) => plan_comparison::run(&args),
         Command::Ci(CiArgs::Run(args)) => ci::run(&args, &log),
+        Command::Gate(args) => gate::run(&args, &log),
+        Command::Evidence(args) => evidence::run(&args, &log),
+        Command::Init(args) => init::run(&args, &log),
         Command::Doctor(args) => doctor::run(args.json),
         Command::Show(args) => show::run(&args),
         Command::SymbolWorker(args) => worker::serve(args.memory_bytes)

@@ -100,7 +100,7 @@ fn coverage(before: &[Run], after: &[Run]) -> Vec<Incomparable> {
 
 /// Coverage metrics that bend the picture of costs, each as the mean of a side's runs, weighted by samples.
 fn means(side: &[Run]) -> Vec<(&'static str, Option<f64>)> {
-    let coverages: Vec<(Coverage, f64)> = side
+    let coverages: Vec<(&Coverage, f64)> = side
         .iter()
         .map(|run| (run.coverage(), run.profile.total_count() as f64))
         .collect();
@@ -128,7 +128,7 @@ fn means(side: &[Run]) -> Vec<(&'static str, Option<f64>)> {
 
 /// Runs whose own coverage does not suffice, one sentence each. Another tool's profile says nothing of its coverage.
 pub(super) fn doubts(before: &[Run], after: &[Run]) -> Vec<String> {
-    let of_run = |run: &Run| match (&run.profile.recording.origin, run.coverage().verdict) {
+    let of_run = |run: &Run| match (&run.profile.recording.origin, &run.coverage().verdict) {
         (Origin::Perfprof, Trust::Inconclusive { reasons }) => Some(format!(
             "`{}` is inconclusive by itself: {}",
             run.label,

@@ -34,7 +34,7 @@ pub struct Change {
 pub struct Figures {
     pub cost: Option<Figure>,
     pub cores: Option<Figure>,
-    pub share: Option<Figure>,
+    pub share: Figure,
 }
 
 /// A function whose cost went elsewhere without being saved.
@@ -143,35 +143,42 @@ pub(super) struct Stacks {
     pub(super) ticks: [u64; 2],
 }
 
+/// Resamples of blocks: the standard error of a standard error is then 4 %.
+const RESAMPLES: usize = 300;
+
 /// Every measure that both sides know, evaluated.
 struct Evaluations {
-    cost: Option<Evaluation>,
+    decisive: Evaluation,
+    /// CPU time per second, where that is known and another measure decides.
     cores: Option<Evaluation>,
-    share: Evaluation,
 }
 
 impl Evaluations {
-    fn of(material: &Material, runs: [&[Run]; 2], paired: bool) -> Evaluations {
+    fn of(material: &Material, runs: [&[Run]; 2], measure: Measure, paired: bool) -> Evaluations {
         let by = |measure: Measure| {
             let [before, after] = material.evidence(runs, measure);
             evaluate(&before, &after, design(material, measure, paired))
         };
-        let known = |known: fn(&Run) -> bool| runs.iter().all(|side| side.iter().all(known));
+        let timed = |run: &Run| run.cpu_seconds().is_some() && run.seconds().is_some();
+        let also = measure == Measure::Cost && runs.iter().all(|side| side.iter().all(timed));
         Evaluations {
-            cost: known(|run| run.work.is_some()).then(|| by(Measure::Cost)),
-            cores: known(|run| run.cpu_seconds().is_some() && run.seconds().is_some())
-                .then(|| by(Measure::Cores)),
-            share: by(Measure::Share),
+            decisive: by(measure),
+            cores: also.then(|| by(Measure::Cores)),
         }
     }
 
-    fn by(&self, measure: Measure) -> &Evaluation {
-        let chosen = match measure {
-            Measure::Cost => self.cost.as_ref(),
-            Measure::Cores => self.cores.as_ref(),
-            Measure::Share => None,
-        };
-        chosen.unwrap_or(&self.share)
+    /// One path in every measure.
+    fn figures(&self, measure: Measure, path: usize) -> Figures {
+        let decisive = figure(&self.decisive.paths[path]);
+        let cores = self.cores.as_ref().map(|cores| figure(&cores.paths[path]));
+        Figures {
+            cost: (measure == Measure::Cost).then(|| decisive.clone()),
+            cores: match measure {
+                Measure::Cores => Some(decisive),
+                _ => cores,
+            },
+            share: figure(&self.decisive.shares[path]),
+        }
     }
 }
 
@@ -180,6 +187,7 @@ fn design(material: &Material, measure: Measure, paired: bool) -> Design {
         paths: material.tested.len(),
         measure,
         paired,
+        resamples: RESAMPLES,
     }
 }
 
@@ -187,25 +195,18 @@ impl Comparison {
     /// Compares. Both sides have at least one run, and every run a sample.
     pub fn of(
         service: &str,
-        before: &[Run],
-        after: &[Run],
+        mut sides: [Vec<Run>; 2],
         loads: [&LoadSide; 2],
         options: &Options,
     ) -> Comparison {
-        let (before, after, interleaved) = super::run::in_pairs(before, after);
-        let runs = [before.as_slice(), after.as_slice()];
+        let interleaved = super::run::in_pairs(&mut sides);
+        let runs = [sides[0].as_slice(), sides[1].as_slice()];
         let material = Material::of(runs, options.min_share);
         let measure = Measure::of(runs[0], runs[1]);
-        let evaluations = Evaluations::of(&material, runs, interleaved);
-        let evaluation = evaluations.by(measure);
+        let evaluations = Evaluations::of(&material, runs, measure, interleaved);
+        let evaluation = &evaluations.decisive;
         let total = evaluation.total.as_ref();
-        let case = Case {
-            measure,
-            paths: &evaluation.paths,
-            total,
-            shares: &evaluations.share.paths,
-            growth: material.growth,
-        };
+        let case = Case::of(evaluation, measure, material.growth);
         let (judged, total_judged) = judge(&case, options);
         let [evidence, _] = material.evidence(runs, measure);
         let design = design(&material, measure, interleaved);
@@ -264,15 +265,14 @@ fn paths(
     judged: &[Judged],
     options: &Options,
 ) -> Vec<Path> {
-    let evaluation = evaluations.by(measure);
+    let evaluation = &evaluations.decisive;
     let explained = material.explained(judged, amounts(evaluation));
     let tested = judged.len() + usize::from(evaluation.total.is_some());
     let of_path = |(ix, function): (usize, &FnIx)| {
         let (estimate, judged) = (&evaluation.paths[ix], &judged[ix]);
-        let share = &evaluations.share.paths[ix];
+        let share = &evaluation.shares[ix];
         let name = material.functions.get(*function);
         let rate = options.false_discovery_rate;
-        let by = |evaluation: &Evaluation| figure(&evaluation.paths[ix]);
         Path {
             name: name.name.clone(),
             kernel: name.kernel,
@@ -281,11 +281,7 @@ fn paths(
             shift: material.shift(*function),
             verdict: judged.verdict,
             figure: figure(estimate),
-            figures: Figures {
-                cost: evaluations.cost.as_ref().map(by),
-                cores: evaluations.cores.as_ref().map(by),
-                share: Some(by(&evaluations.share)),
-            },
+            figures: evaluations.figures(measure, ix),
             self_share: material.graph.self_weight[function.0 as usize],
             p: estimate.p,
             q: judged.q,

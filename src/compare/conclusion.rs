@@ -139,11 +139,7 @@ impl Comparison {
             .filter(|(_, v)| is_open(*v))
             .map(|_| "the whole".to_owned());
         let hot = self.paths.iter().filter(|path| {
-            let share = path
-                .figures
-                .share
-                .as_ref()
-                .map_or(0.0, |share| share.before.max(share.after));
+            let share = path.figures.share.before.max(path.figures.share.after);
             share >= self.options.hot_share && is_open(path.verdict)
         });
         whole.chain(hot.map(|path| quoted(&path.name))).collect()

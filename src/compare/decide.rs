@@ -11,7 +11,7 @@
 //! - the path against the rest of the profile. Shares do not know whether the machine was slower this time, so they find what
 //!   differs where the measure of whole runs scatters; the measure must not say otherwise.
 
-use super::evaluate::{Estimate, RelativeInterval};
+use super::evaluate::{Estimate, Evaluation, RelativeInterval};
 use super::{MIN_EFFECT, Measure, Options};
 
 /// The answer, of a path or of the whole.
@@ -75,6 +75,18 @@ pub(super) struct Case<'a> {
     pub(super) shares: &'a [Estimate],
     /// What an unchanged path's share is multiplied by.
     pub(super) growth: f64,
+}
+
+impl<'a> Case<'a> {
+    pub(super) fn of(evaluation: &'a Evaluation, measure: Measure, growth: f64) -> Case<'a> {
+        Case {
+            measure,
+            paths: &evaluation.paths,
+            total: evaluation.total.as_ref(),
+            shares: &evaluation.shares,
+            growth,
+        }
+    }
 }
 
 /// Judges the paths, and the whole where it is measured.

@@ -59,7 +59,10 @@ impl Estimate {
 pub(super) struct Evaluation {
     /// The amounts themselves; `None` where only shares are compared.
     pub(super) total: Option<Estimate>,
+    /// By the measure.
     pub(super) paths: Vec<Estimate>,
+    /// The same paths' shares.
+    pub(super) shares: Vec<Estimate>,
     /// Variance of shares over that of independent ticks, the median over paths.
     pub(super) design_effect: f64,
     /// Whether time slices were there on both sides.
@@ -73,28 +76,39 @@ pub(super) struct Design {
     pub(super) measure: Measure,
     /// Runs stand in the order of time and belong together one by one.
     pub(super) paired: bool,
+    /// How often blocks are drawn.
+    pub(super) resamples: usize,
 }
 
 pub(super) fn evaluate(before: &[Evidence], after: &[Evidence], design: Design) -> Evaluation {
     let mut rng = Rng::with_seed(SEED);
-    let inner = [before, after].map(|side| within::of(side, design.paths, &mut rng));
-    let mut sources = Sources::of([before, after], &inner, design);
-    if design.measure == Measure::Share {
-        // The whole of shares is 1, without error.
-        sources.amount_variance = 0.0;
-    }
-    let amount = |side: &[Evidence]| match design.measure != Measure::Share {
-        true => {
-            side.iter().map(|run| run.amount).sum::<f64>()
-                / side.iter().map(|run| run.per).sum::<f64>()
-        }
-        false => 1.0,
+    let inner = [before, after].map(|side| within::of(side, design, &mut rng));
+    let sources = Sources::of([before, after], &inner, design);
+    let amount = |side: &[Evidence]| {
+        let sum = |read: fn(&Evidence) -> f64| side.iter().map(read).sum::<f64>();
+        sum(|run| run.amount) / sum(|run| run.per)
     };
     let amounts = [amount(before), amount(after)];
-    let paths = (0..design.paths).map(|path| sources.estimate(path, &inner, amounts));
+    // The whole of shares is 1, without error.
+    let without_amounts = Sources {
+        amount_variance: 0.0,
+        ..sources.clone()
+    };
+    let all = |sources: &Sources, amounts: [f64; 2]| -> Vec<Estimate> {
+        let paths = 0..design.paths;
+        paths
+            .map(|path| sources.estimate(path, &inner, amounts))
+            .collect()
+    };
+    let shares = all(&without_amounts, [1.0, 1.0]);
+    let measured = design.measure != Measure::Share;
     Evaluation {
-        total: (design.measure != Measure::Share).then(|| sources.total(amounts)),
-        paths: paths.collect(),
+        total: measured.then(|| sources.total(amounts)),
+        paths: match measured {
+            true => all(&sources, amounts),
+            false => shares.clone(),
+        },
+        shares,
         design_effect: design_effect(&inner),
         by_time: inner.iter().all(|side| side.by_time),
     }
@@ -110,6 +124,7 @@ pub(super) fn single_run_deviation(measure: Measure) -> f64 {
 }
 
 /// Where uncertainty comes from.
+#[derive(Clone)]
 struct Sources {
     factor: Vec<f64>,
     dof: f64,
@@ -236,7 +251,7 @@ fn two_sided(difference: f64, error: f64, dof: f64) -> f64 {
 }
 
 /// Quantile of Student's t distribution.
-pub(super) fn t_quantile(level: f64, dof: f64) -> f64 {
+pub fn t_quantile(level: f64, dof: f64) -> f64 {
     StudentsT::new(0.0, 1.0, dof.max(1.0))
         .map_or(f64::INFINITY, |student| student.inverse_cdf(level))
 }

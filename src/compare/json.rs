@@ -195,7 +195,7 @@ fn path(path: &Path) -> Value {
         "measures": {
             "cost": figures.cost.as_ref().map(figure),
             "cores": figures.cores.as_ref().map(figure),
-            "share": figures.share.as_ref().map(figure),
+            "share": figure(&figures.share),
         },
     });
     if let (Value::Object(value), Value::Object(rest)) = (&mut value, rest) {

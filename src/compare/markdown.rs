@@ -4,7 +4,7 @@
 
 use super::evaluate::RelativeInterval;
 use super::picture::unit;
-use super::{Basis, Comparison, Figure, Kpi, Measure, Path, Shift, Verdict};
+use super::{Basis, Comparison, Kpi, Measure, Path, Shift, Verdict};
 use crate::render::escape::{code, code_cell, inline, prose, visible};
 use crate::render::table::{Align, Table};
 use crate::render::{fit, units};
@@ -201,13 +201,12 @@ fn becomes(path: &Path) -> String {
 }
 
 fn shares(path: &Path) -> String {
-    let share = |value: f64| units::percent(value);
-    path.figures
-        .share
-        .as_ref()
-        .map_or_else(String::new, |figure: &Figure| {
-            format!("{} → {}", share(figure.before), share(figure.after))
-        })
+    let share = &path.figures.share;
+    format!(
+        "{} → {}",
+        units::percent(share.before),
+        units::percent(share.after)
+    )
 }
 
 /// `-21.4 % (-24.0 … -18.7)`.
@@ -232,11 +231,7 @@ fn open(comparison: &Comparison) -> String {
         return String::new();
     }
     let hot = |path: &&Path| {
-        let share = path
-            .figures
-            .share
-            .as_ref()
-            .map_or(0.0, |share| share.before.max(share.after));
+        let share = path.figures.share.before.max(path.figures.share.after);
         path.verdict == Verdict::Inconclusive && share >= comparison.options.hot_share
     };
     let paths: Vec<&Path> = comparison.paths.iter().filter(hot).take(MAX_OPEN).collect();

@@ -47,7 +47,7 @@ mod within;
 pub use comparable::{Incomparable, check};
 pub use comparison::{Change, Comparison, Figure, Figures, Path, Shift, Untested};
 pub use decide::{Basis, Verdict};
-pub use evaluate::RelativeInterval;
+pub use evaluate::{RelativeInterval, t_quantile};
 pub use json::{SCHEMA, SCHEMA_VERSION, VALIDATION_SCHEMA, VALIDATION_SCHEMA_VERSION};
 pub use json::{document, validation};
 pub use kpi::{Kpi, LoadSide};

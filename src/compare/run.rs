@@ -1,5 +1,7 @@
 //! One run of one side: a profile, and what is known of the work that was done meanwhile.
 
+use std::sync::OnceLock;
+
 use crate::analysis::{Coverage, Measure as Weighing, Thresholds};
 use crate::profile::Profile;
 
@@ -8,7 +10,7 @@ use crate::profile::Profile;
 const ACCOUNTED_RANGE: std::ops::RangeInclusive<f64> = 0.8..=1.25;
 
 /// A profile of one side.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Run {
     /// Its file, as given.
     pub label: String,
@@ -17,9 +19,21 @@ pub struct Run {
     pub work: Option<f64>,
     /// Where the amount of work is from: a flag, a load test.
     pub work_source: Option<String>,
+    coverage: OnceLock<Coverage>,
 }
 
 impl Run {
+    /// A run of which it is not known how much work it did.
+    pub fn new(label: String, profile: Profile) -> Run {
+        Run {
+            label,
+            profile,
+            work: None,
+            work_source: None,
+            coverage: OnceLock::new(),
+        }
+    }
+
     /// CPU time of the whole, seconds; `None` where the profile only counts ticks.
     pub fn cpu_seconds(&self) -> Option<f64> {
         let sampled = match Weighing::of(&self.profile) {
@@ -44,8 +58,9 @@ impl Run {
     }
 
     /// How far the profile can be trusted, by the usual thresholds.
-    pub fn coverage(&self) -> Coverage {
-        Coverage::of(&self.profile, &Thresholds::default())
+    pub fn coverage(&self) -> &Coverage {
+        let compute = || Coverage::of(&self.profile, &Thresholds::default());
+        self.coverage.get_or_init(compute)
     }
 }
 
@@ -61,24 +76,21 @@ pub(super) fn same_recordings(before: &[Run], after: &[Run]) -> bool {
     before.len() == after.len() && before.iter().zip(after).all(same)
 }
 
-/// Both sides in the order of time, and whether they took turns: then each before run belongs to the after run beside it.
-pub(super) fn in_pairs(before: &[Run], after: &[Run]) -> (Vec<Run>, Vec<Run>, bool) {
-    let sorted = |side: &[Run]| {
-        let mut side = side.to_vec();
+/// Puts both sides in the order of time, and says whether they took turns: then each before run belongs to the after run
+/// beside it.
+pub(super) fn in_pairs(sides: &mut [Vec<Run>; 2]) -> bool {
+    for side in sides.iter_mut() {
         side.sort_by_key(Run::started_unix_ns);
-        side
-    };
-    let (before, after) = (sorted(before), sorted(after));
+    }
     let starts = |side: &[Run]| {
         side.iter()
             .map(Run::started_unix_ns)
             .collect::<Option<Vec<u64>>>()
     };
-    let interleaved = match (starts(&before), starts(&after)) {
+    match (starts(&sides[0]), starts(&sides[1])) {
         (Some(b), Some(a)) => b.len() == a.len() && b.len() >= 2 && take_turns(&b, &a),
         _ => false,
-    };
-    (before, after, interleaved)
+    }
 }
 
 /// Whether each pair is over before the next begins: A B A B, or A B B A.

@@ -4,10 +4,10 @@
 use fastrand::Rng;
 use statrs::distribution::{Binomial, DiscreteCDF};
 
+use super::Options;
 use super::blocks::Evidence;
 use super::decide::{Case, judge};
 use super::evaluate::{Design, evaluate};
-use super::{Measure, Options};
 use crate::analysis::stats::MIN_BLOCKS;
 
 /// Deals. With 60 a rate of 5 % is three.
@@ -20,6 +20,8 @@ const STRETCH: usize = 3;
 /// more when chance would give them less than once in twenty times.
 pub const MAX_FALSE_ALARMS: f64 = 0.05;
 const BY_CHANCE: f64 = 0.05;
+/// Of blocks, in each deal: the standard error of a standard error is then 7 %.
+const RESAMPLES: usize = 100;
 const SEED: u64 = 0x0a11_0a11;
 
 /// How often the before side was told from itself.
@@ -56,25 +58,12 @@ pub(super) fn check(before: &[Evidence], design: Design, options: &Options) -> O
     }
     let design = Design {
         paired: false,
+        resamples: RESAMPLES,
         ..design
     };
     let alarmed = |[a, b]: &[Vec<Evidence>; 2]| {
         let evaluation = evaluate(a, b, design);
-        let shares = evaluate(
-            a,
-            b,
-            Design {
-                measure: Measure::Share,
-                ..design
-            },
-        );
-        let case = Case {
-            measure: design.measure,
-            paths: &evaluation.paths,
-            total: evaluation.total.as_ref(),
-            shares: &shares.paths,
-            growth: 1.0,
-        };
+        let case = Case::of(&evaluation, design.measure, 1.0);
         let (paths, total) = judge(&case, options);
         paths
             .iter()

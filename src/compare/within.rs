@@ -11,10 +11,8 @@
 use fastrand::Rng;
 
 use super::blocks::Evidence;
+use super::evaluate::Design;
 use crate::analysis::stats::{MIN_BLOCKS, correlation_factor};
-
-/// Resamples: the standard error of a standard error is then 4 %.
-pub(super) const RESAMPLES: usize = 300;
 
 /// Variance of a share over that of independent ticks, where a profile without time slices cannot say.
 pub(super) const ASSUMED_DESIGN_EFFECT: f64 = 2.0;
@@ -38,7 +36,7 @@ pub(super) struct Within {
     pub(super) by_time: bool,
 }
 
-pub(super) fn of(side: &[Evidence], paths: usize, rng: &mut Rng) -> Within {
+pub(super) fn of(side: &[Evidence], design: Design, rng: &mut Rng) -> Within {
     let amount: f64 = side.iter().map(|run| run.amount).sum();
     let weight = |run: &Evidence| {
         if amount > 0.0 {
@@ -47,7 +45,7 @@ pub(super) fn of(side: &[Evidence], paths: usize, rng: &mut Rng) -> Within {
             0.0
         }
     };
-    let share: Vec<f64> = (0..paths)
+    let share: Vec<f64> = (0..design.paths)
         .map(|path| side.iter().map(|run| weight(run) * run.share(path)).sum())
         .collect();
     let ticks = side.iter().map(|run| run.ticks).sum::<u64>();
@@ -56,7 +54,7 @@ pub(super) fn of(side: &[Evidence], paths: usize, rng: &mut Rng) -> Within {
         .iter()
         .all(|blocks| *blocks >= MIN_BLOCKS as f64 - 1e-9);
     let (variance, amount_variance) = match by_time {
-        true => by_blocks(side, &share, &effective, rng),
+        true => by_blocks(side, &share, &effective, design.resamples, rng),
         false => (by_ticks(&share, ticks, side.len()), 0.0),
     };
     let floored = variance.iter().zip(&share);
@@ -107,6 +105,7 @@ fn by_blocks(
     side: &[Evidence],
     share: &[f64],
     effective: &[f64],
+    resamples: usize,
     rng: &mut Rng,
 ) -> (Vec<f64>, f64) {
     // Blocks weigh as much as their run's amount says, also where samples stand for a little less or more.
@@ -117,7 +116,7 @@ fn by_blocks(
     let whole: f64 = side.iter().map(|run| run.amount).sum();
     let mut squares = vec![0.0; share.len()];
     let mut whole_squares = 0.0;
-    for _ in 0..RESAMPLES {
+    for _ in 0..resamples {
         let drawn: Vec<Vec<f64>> = side.iter().map(|run| draw(run.blocks(), rng)).collect();
         let runs = || side.iter().zip(&drawn).zip(&scale);
         let resampled: f64 = runs()
@@ -134,7 +133,7 @@ fn by_blocks(
     // A bootstrap variance is that of the sample, not of what it was drawn from.
     let blocks: f64 = effective.iter().sum();
     let small = blocks / (blocks - side.len() as f64);
-    let variance = |sum: f64| small * sum / RESAMPLES as f64;
+    let variance = |sum: f64| small * sum / resamples as f64;
     let of_path = |(path, sum): (usize, &f64)| variance(*sum) * alike(side, path);
     let variances = squares.iter().enumerate().map(of_path).collect();
     let wholes: Vec<Vec<f64>> = side.iter().map(|run| deviations(&run.whole)).collect();

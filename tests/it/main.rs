@@ -9,6 +9,8 @@ mod compare_command;
 mod debuginfod;
 mod detours;
 mod following;
+mod gate;
+mod gate_commands;
 mod go_names;
 mod golden;
 mod ground_truth;

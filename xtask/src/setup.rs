@@ -133,6 +133,24 @@ const NEEDS: &[Need] = &[
         is_met: || on_path("java") && on_path("javac"),
     },
     Need {
+        purposes: &[Purpose::Tests],
+        what: "nginx and wrk",
+        why: "the tests record a web server under load (Debian's package also starts one of its own; that one is not used)",
+        packages: &["nginx-light", "wrk"],
+        is_met: || on_path("nginx") && on_path("wrk"),
+    },
+    Need {
+        purposes: &[Purpose::Tests],
+        what: "Python with PyYAML",
+        why: "the tests read a gate config as the workflow's own runner does",
+        packages: &["python3-yaml"],
+        is_met: || {
+            ["python3", "/usr/bin/python3"]
+                .into_iter()
+                .any(imports_yaml)
+        },
+    },
+    Need {
         purposes: &[Purpose::Bench],
         what: "perf",
         why: "a peer",
@@ -366,6 +384,11 @@ fn links_with_libelf() -> bool {
     let linked = compiles("cc", &[&libraries[..], &[&*output]].concat(), source);
     let _ = fs::remove_file(&program); // there only when it could be linked
     linked
+}
+
+fn imports_yaml(python: &str) -> bool {
+    let output = Command::new(python).args(["-c", "import yaml"]).output();
+    output.is_ok_and(|output| output.status.success())
 }
 
 fn has_postgres() -> bool {

@@ -31,6 +31,7 @@ const READING_SIDE: &[&str] = &[
     "baseline",
     "history",
     "gate",
+    "evidence",
 ];
 /// Plain data that both sides share.
 const WAIST: &str = "profile";

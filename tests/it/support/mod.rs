@@ -12,6 +12,7 @@ pub(crate) mod recording;
 pub(crate) mod spent;
 pub(crate) mod stacks;
 pub(crate) mod verifier_counts;
+pub(crate) mod web;
 pub(crate) mod workload;
 
 pub(crate) use contained::Contained;
@@ -21,4 +22,5 @@ pub(crate) use postgres::Postgres;
 pub(crate) use recording::Record;
 pub(crate) use spent::Spent;
 pub(crate) use stacks::KnownStacks;
+pub(crate) use web::Nginx;
 pub(crate) use workload::{Workload, build};

@@ -7,6 +7,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::process::Command;
 use std::{env, thread};
 
 use super::compile::on_path;
@@ -27,6 +28,8 @@ pub(crate) enum Need {
     Root,
     /// A server and its load generator.
     Postgres,
+    /// Python that reads YAML.
+    PyYaml,
     /// A program on the search path: compilers, `unshare`.
     Program(&'static str),
 }
@@ -38,6 +41,7 @@ impl Need {
             Need::Bpf => "bpf",
             Need::Root => "root",
             Need::Postgres => "postgres",
+            Need::PyYaml => "python3-yaml",
             Need::Program(name) => name,
         }
     }
@@ -54,6 +58,9 @@ impl Need {
             Need::Bpf => capability(&[CAP_PERFMON, CAP_BPF], "no CAP_BPF with CAP_PERFMON"),
             Need::Root => (!is_root()).then(|| "not run as root".to_string()),
             Need::Postgres => postgres::Binaries::find().err(),
+            Need::PyYaml => python_with_yaml()
+                .is_none()
+                .then(|| "no Python with PyYAML".to_string()),
             Need::Program(name) => (!on_path(name)).then(|| format!("`{name}` is not installed")),
         }
     }
@@ -92,6 +99,15 @@ pub(crate) fn skip(need: &str, reason: &str) {
         file.write_all(line.as_bytes())
             .expect("the skip log can be written");
     }
+}
+
+/// A Python that has PyYAML: the one on the search path, or the system's own.
+pub(crate) fn python_with_yaml() -> Option<&'static str> {
+    ["python3", "/usr/bin/python3"].into_iter().find(|python| {
+        let mut command = Command::new(python);
+        let output = command.args(["-c", "import yaml"]).output();
+        output.is_ok_and(|output| output.status.success())
+    })
 }
 
 pub(crate) fn is_root() -> bool {
