@@ -4,6 +4,8 @@ mod bad_input;
 mod capacity;
 mod capacity_command;
 mod changing_code;
+mod ci_files;
+mod compare_command;
 mod debuginfod;
 mod detours;
 mod following;

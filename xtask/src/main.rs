@@ -14,6 +14,7 @@ mod compile;
 mod demo;
 mod kernels;
 mod licences;
+mod linters;
 mod rust_code;
 mod setup;
 mod test;
@@ -43,6 +44,9 @@ Usage: cargo xtask <task>
   bench waits [--rounds N]
              what accounting for waits costs the target, at 10 thousand, 100 thousand and as many switches a second as the
              machine makes, beside perf sched, perf trace and bpftrace
+  bench compare [--rounds N] [--pool N] [--reuse] [alarms] [power] [speed]
+             how often `perfprof compare` tells a program from itself (--pool: recordings taken for that; --reuse: those of
+             the last run), whether it finds known changes, and what two large profiles cost it
   bless      run the tests and rewrite the golden files; review the diff like code
   kernels [--bless] [5.10|6.1|6.12|7.3]...
              run the ground-truth tests on other kernels in virtual machines, with cgroup v1 and v2; fetches the kernels
@@ -69,7 +73,10 @@ fn run(args: &[&str]) -> anyhow::Result<ExitCode> {
     match args {
         [] | ["help" | "-h" | "--help", ..] | [_, "-h" | "--help"] => println!("{HELP}"),
         ["setup"] => setup::run(&[setup::Purpose::Build])?,
-        ["setup", "--tests"] => setup::run(&[setup::Purpose::Build, setup::Purpose::Tests])?,
+        ["setup", "--tests"] => {
+            setup::run(&[setup::Purpose::Build, setup::Purpose::Tests])?;
+            linters::install();
+        }
         ["demo"] => return demo::run(),
         ["test"] => test::run(test::Extent::Test)?,
         ["ci"] => test::run(test::Extent::Ci)?,

@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 
 use crate::compile::on_path;
 use crate::kernels::{self, PrivateApt};
-use crate::{must_succeed, target_dir};
+use crate::{linters, must_succeed, target_dir};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -410,6 +410,7 @@ pub(crate) fn run_for_tests() -> anyhow::Result<()> {
     if let Err(error) = run(&[Purpose::Tests]) {
         eprintln!("warning: {error:#}\nwarning: tests that need it will be skipped");
     }
+    linters::install();
     Ok(())
 }
 

@@ -30,6 +30,7 @@ pub(super) enum Target {
     /// So many times the peer's.
     Times(f64),
     AtLeast(f64),
+    AtMost(f64),
     /// Printed only.
     None,
 }
@@ -77,6 +78,11 @@ impl Book {
         self.row_of(figure, &ours, peer, &theirs, target);
     }
 
+    /// A row without a peer.
+    pub(super) fn row_alone(&mut self, figure: &str, ours: &[f64], target: Target) {
+        self.row_of(figure, ours, "–", &[], target);
+    }
+
     pub(super) fn row_of(
         &mut self,
         figure: &str,
@@ -95,6 +101,10 @@ impl Book {
             Target::AtLeast(least) => (
                 format!("≥ {}", brief_number(least)),
                 verdict(median, |x| x >= least),
+            ),
+            Target::AtMost(most) => (
+                format!("≤ {}", brief_number(most)),
+                verdict(median, |x| x <= most),
             ),
             Target::None => ("–".into(), "–"),
         };
@@ -189,6 +199,8 @@ mod tests {
         book.note("difference", "perfprof", -1.0);
         book.note("difference", "peer", 2.0);
         book.row("difference", "peer", Target::Times(1.0));
+        book.row_alone("alarms", &[0.0], Target::AtMost(0.05));
+        book.row_alone("alarms", &[0.06], Target::AtMost(0.05));
         let met: Vec<&str> = book.rows.iter().map(|row| row.met.as_str()).collect();
         let expected = [
             "met",
@@ -196,6 +208,8 @@ mod tests {
             "not measured",
             "not measured",
             "lost in noise",
+            "met",
+            "NOT MET",
         ];
         assert_eq!(met, expected);
     }

@@ -2,7 +2,7 @@
 //!
 //! `record` holds `perfprof record` as users get it against `perf record`; `unwind` holds the unwinder inside the kernel
 //! against its peers, figure by figure; `symbols` the way from the last sample to named outputs; `waits` asks what it costs
-//! that waits are accounted for. In all of them, recorders take turns, so that a machine that drifts drifts for all. Trust
+//! that waits are accounted for; `compare` whether comparisons can be believed. In all of them, recorders take turns, so that a machine that drifts drifts for all. Trust
 //! the ratios within one run; the absolute figures are this machine's.
 
 use std::path::PathBuf;
@@ -13,6 +13,7 @@ use crate::setup::{self, Purpose};
 use crate::{cargo, must_succeed, target_dir};
 
 mod book;
+mod compare;
 mod generated_crate;
 mod measure;
 mod peers;
@@ -33,6 +34,7 @@ enum Asked {
     Unwind { rounds: usize, only: Vec<String> },
     Symbols { rounds: usize, only: Vec<String> },
     Waits { rounds: usize },
+    Compare(compare::Options),
 }
 
 pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
@@ -41,13 +43,14 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
         Asked::Unwind { rounds, only } => unwind::run(rounds, &only),
         Asked::Symbols { rounds, only } => symbols::run(rounds, &only),
         Asked::Waits { rounds } => waits::run(rounds),
+        Asked::Compare(options) => compare::run(&options),
     }
 }
 
 fn parse(words: &[&str]) -> anyhow::Result<Asked> {
     let (figure, rest) = match words {
         [
-            figure @ ("record" | "unwind" | "symbols" | "waits"),
+            figure @ ("record" | "unwind" | "symbols" | "waits" | "compare"),
             rest @ ..,
         ] => (*figure, rest),
         rest => ("record", rest),
@@ -65,6 +68,7 @@ fn parse(words: &[&str]) -> anyhow::Result<Asked> {
         "unwind" => Asked::Unwind { rounds, only },
         "symbols" => Asked::Symbols { rounds, only },
         "waits" => Asked::Waits { rounds },
+        "compare" => Asked::Compare(compare::Options::parse(rounds, &only)?),
         _ => Asked::Record { rounds },
     })
 }
@@ -115,6 +119,7 @@ mod tests {
             &["0"],
             &["--rounds"],
             &["unwind", "--rounds", "x"],
+            &["compare", "x"],
         ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }

@@ -95,6 +95,11 @@ impl Running {
         self.wait()
     }
 
+    /// Waits for what ends by itself.
+    pub(super) fn end(mut self) -> anyhow::Result<Ended> {
+        self.wait()
+    }
+
     /// Waits for its end.
     fn wait(&mut self) -> anyhow::Result<Ended> {
         let (pid, stopped) = (self.pid(), Instant::now());
