@@ -346,6 +346,9 @@ pub(super) struct PlanArgs {
     /// Paths tested together [default: as many as --profile has, else 50]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub paths: Option<u32>,
+    /// Runs a side that take turns, over which the samples are spread; one run cannot show how runs differ
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub runs: u32,
     /// A profile of the service: how its samples come in bursts, how many paths it has, its rate and cores
     #[arg(long, value_name = "FILE")]
     pub profile: Option<PathBuf>,

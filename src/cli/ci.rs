@@ -51,7 +51,7 @@ pub(super) fn run(args: &CiRunArgs, log: &Log) -> Result<Exit, Failure> {
         loads: LoadSide::default(),
     });
     refuse(&before.runs, &after.runs, false, log)?;
-    let commands = vec![repeat(args)];
+    let commands = vec![words::command_line(std::env::args_os())];
     conclude([before, after], &args.judging, &commands, args.json, log)
 }
 
@@ -119,16 +119,4 @@ fn exit_of(code: Option<i32>) -> Exit {
     ];
     let same = known.into_iter().find(|exit| Some(*exit as i32) == code);
     same.unwrap_or(Exit::NoTarget)
-}
-
-/// The command line that repeats it.
-fn repeat(args: &CiRunArgs) -> String {
-    let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
-    format!(
-        "perfprof ci run --before {} --after {} --runs {} -F {}",
-        quoted(&args.before),
-        quoted(&args.after),
-        args.runs,
-        args.frequency
-    )
 }

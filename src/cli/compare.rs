@@ -22,7 +22,7 @@ pub(super) fn run(args: &CompareArgs, log: &Log) -> Result<Exit, Failure> {
     let before = Side::read("before", &args.before, &args.work_before, &args.load_before)?;
     let after = Side::read("after", &args.after, &args.work_after, &args.load_after)?;
     refuse(&before.runs, &after.runs, args.force, log)?;
-    let commands = vec![std::env::args().collect::<Vec<String>>().join(" ")];
+    let commands = vec![words::command_line(std::env::args_os())];
     conclude([before, after], &args.judging, &commands, args.json, log)
 }
 

@@ -8,19 +8,21 @@ use serde_json::json;
 use super::args::PlanArgs;
 use super::report::read;
 use super::stop::{Exit, Failure};
-use crate::analysis::HotPaths;
+use crate::analysis::{HotPath, HotPaths};
 use crate::compare::{Options, Plan, PlanQuestion, plan};
 use crate::profile::Profile;
 
 /// Without a profile: as many paths above half a percent as services here had, and independent samples.
 const USUAL_PATHS: u32 = 50;
 const USUAL_HZ: f64 = 199.0;
+/// Of so many paths of about the asked size, the one with the longest bursts is taken.
+const LIKE: usize = 3;
 
 pub(super) fn run(args: &PlanArgs) -> Result<Exit, Failure> {
     let known = args
         .profile
         .as_deref()
-        .map(Known::read)
+        .map(|path| Known::read(path, args.share))
         .transpose()?
         .unwrap_or_default();
     let options = Options::default();
@@ -33,6 +35,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<Exit, Failure> {
         paths: args.paths.or(known.paths).unwrap_or(USUAL_PATHS) as usize,
         false_discovery_rate: options.false_discovery_rate,
         design_effect: known.design_effect.unwrap_or(1.0),
+        runs: args.runs as usize,
     };
     let plan = plan(&question);
     let text = match args.json {
@@ -55,18 +58,24 @@ struct Known {
 }
 
 impl Known {
-    fn read(path: &Path) -> Result<Known, Failure> {
+    fn read(path: &Path, share: f64) -> Result<Known, Failure> {
         let profile: Profile = read(path, None)?;
         let hot = HotPaths::of(&profile, 1000);
         let tested = hot
             .by_total
             .iter()
             .filter(|path| path.share.value >= Options::default().min_share);
-        let mut effects: Vec<f64> = tested
-            .clone()
-            .filter_map(|path| path.share.design_effect)
-            .collect();
-        effects.sort_by(f64::total_cmp);
+        // Bursts differ from path to path; those of a like size are the best guess.
+        let mut like: Vec<&HotPath> = tested.clone().collect();
+        like.sort_by(|a, b| {
+            let far = |path: &HotPath| (path.share.value / share).ln().abs();
+            far(a).total_cmp(&far(b))
+        });
+        let effects = like
+            .iter()
+            .take(LIKE)
+            .filter_map(|path| path.share.design_effect);
+        let effect = effects.reduce(f64::max);
         let seconds = profile.recording.duration_ns as f64;
         let hz = profile.recording.frequency_hz;
         Ok(Known {
@@ -76,10 +85,7 @@ impl Known {
             paths: u32::try_from(tested.count())
                 .ok()
                 .filter(|count| *count > 0),
-            design_effect: effects
-                .get(effects.len() / 2)
-                .copied()
-                .map(|effect| effect.max(1.0)),
+            design_effect: effect.map(|effect| effect.max(1.0)),
         })
     }
 }
@@ -90,11 +96,17 @@ fn words(question: &PlanQuestion, plan: &Plan, known: &Known) -> String {
         None => "independent samples (give `--profile` to have measured how they come in bursts)"
             .to_owned(),
     };
+    let together = match question.runs {
+        1 => "in one run".to_owned(),
+        runs => format!(
+            "in {runs} runs that take turns, {} each",
+            duration(plan.seconds / runs as f64)
+        ),
+    };
     format!(
         "To find a change by {:.1} % of a path with {:.1} % of the samples, in {:.0} of 100 cases:\n\n  {:.0} samples on each side: {} at \
-         {:.0} Hz and {:.2} cores\n\nThis supposes {bursts}, {} paths tested together at a false discovery rate of {:.0} %, and that \
-         several runs vary no more than their blocks.\nSplit it over 5 interleaved runs a side, and compare with `--tolerance {:.2}%`: \
-         a change must exceed the tolerance to be told.\n",
+         {:.0} Hz and {:.2} cores, {together}\n\nThis supposes {bursts}, {} paths tested together at a false discovery rate of {:.0} %, \
+         and that runs vary no more than their blocks.\nCompare with `--tolerance {:.2}%`: a change must exceed the tolerance to be told.\n",
         question.change * 100.0,
         question.share * 100.0,
         question.power * 100.0,
@@ -128,6 +140,7 @@ fn document(question: &PlanQuestion, plan: &Plan, known: &Known) -> serde_json::
         "paths": question.paths,
         "false_discovery_rate": question.false_discovery_rate,
         "design_effect": question.design_effect,
+        "runs_per_side": question.runs,
         "design_effect_measured": known.design_effect.is_some(),
         "tolerance": question.change / 2.0,
         "samples_per_side": plan.samples.ceil(),

@@ -22,6 +22,23 @@ const MAX_PRIOR_DOF: f64 = 10.0;
 /// With fewer paths there is nothing to draw towards.
 const MIN_PATHS: usize = 6;
 
+/// Blocks of a run, as degrees of freedom, where one run a side is all there is.
+const SINGLE_RUN_DOF: f64 = 58.0;
+
+/// Degrees of freedom to expect of `runs` a side, taking turns, when so many paths are tested together.
+pub(super) fn degrees_of_freedom(runs: usize, paths: usize) -> f64 {
+    let prior = if paths >= MIN_PATHS {
+        MAX_PRIOR_DOF
+    } else {
+        0.0
+    };
+    match runs {
+        0 | 1 => SINGLE_RUN_DOF,
+        runs if runs >= MIN_PAIRS => prior + runs as f64 - 1.0,
+        runs => prior + 2.0 * runs as f64 - 2.0,
+    }
+}
+
 /// What runs say beyond blocks.
 #[derive(Clone, Debug)]
 pub(super) struct Between {

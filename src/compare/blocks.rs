@@ -101,10 +101,11 @@ impl Blocks {
         }
     }
 
-    pub(super) fn finish(self, amount: Option<f64>, per: Option<f64>) -> Evidence {
+    /// The amount is the weight, until it is known better.
+    pub(super) fn finish(self) -> Evidence {
         let mut evidence = self.evidence;
-        evidence.amount = amount.unwrap_or_else(|| evidence.weight());
-        evidence.per = per.unwrap_or_else(|| evidence.weight());
+        evidence.amount = evidence.weight();
+        evidence.per = evidence.amount;
         evidence
     }
 }

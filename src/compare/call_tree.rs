@@ -101,6 +101,11 @@ impl CallTree {
             .filter(|(_, weights)| weights[0] > 0.0 || weights[1] > 0.0)
     }
 
+    /// Nodes, the empty stack not counted.
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// Functions of a stack, leaf first.
     pub(super) fn leaf_to_root(&self, node: Node) -> impl Iterator<Item = FnIx> + '_ {
         let mut at = node;

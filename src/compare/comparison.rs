@@ -46,6 +46,15 @@ pub enum Shift {
     OutlinedFrom(String),
 }
 
+impl Shift {
+    /// The caller whose sum decides.
+    pub fn caller(&self) -> &str {
+        match self {
+            Shift::InlinedInto(caller) | Shift::OutlinedFrom(caller) => caller,
+        }
+    }
+}
+
 /// A function with all below it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Path {
@@ -334,8 +343,8 @@ fn warnings(
     }
     if !evaluation.by_time {
         warnings.push(
-            "profiles without time slices (another tool's) do not say how samples come in bursts; intervals rest on the number of \
-             samples and on how runs differ"
+            "profiles with too few time slices (another tool's, or shorter than a second) do not say how samples come in bursts; \
+             intervals rest on the number of samples and on how runs differ"
                 .to_owned(),
         );
     }

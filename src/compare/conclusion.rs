@@ -3,26 +3,26 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::comparison::{Comparison, Figure, Path, Shift};
+use super::comparison::{Comparison, Figure, Path};
 use super::decide::Verdict;
 
 impl Comparison {
     /// Code that only moved has the verdict of the caller whose sum decides.
     pub(super) fn settle_shifts(&mut self) {
-        let verdicts: HashMap<String, Verdict> = self
+        let decided: HashMap<String, (Verdict, Option<String>)> = self
             .paths
             .iter()
-            .filter(|path| path.shift.is_none())
-            .map(|path| (path.name.clone(), path.verdict))
+            .map(|path| {
+                let caller = path.shift.as_ref().map(|shift| shift.caller().to_owned());
+                (path.name.clone(), (path.verdict, caller))
+            })
             .collect();
         for path in &mut self.paths {
-            let caller = match &path.shift {
-                Some(Shift::InlinedInto(caller) | Shift::OutlinedFrom(caller)) => caller,
-                None => continue,
-            };
+            let Some(shift) = &path.shift else { continue };
+            let caller = shift.caller().to_owned();
             // Only a change of the caller's sum is one; that nothing but a place changed needs no more evidence.
-            path.verdict = verdicts.get(caller).copied().unwrap_or(Verdict::Unchanged);
-            path.explained_by = path.verdict.is_change().then(|| caller.clone());
+            path.verdict = deciding(&decided, &caller).unwrap_or(Verdict::Unchanged);
+            path.explained_by = path.verdict.is_change().then_some(caller);
         }
         self.break_circles();
     }
@@ -159,6 +159,18 @@ impl Comparison {
                 })
         });
     }
+}
+
+/// The verdict of the nearest caller that did not move itself.
+fn deciding(decided: &HashMap<String, (Verdict, Option<String>)>, caller: &str) -> Option<Verdict> {
+    let mut at = caller;
+    for _ in 0..=decided.len() {
+        match decided.get(at)? {
+            (verdict, None) => return Some(*verdict),
+            (_, Some(above)) => at = above,
+        }
+    }
+    None
 }
 
 /// A name in a sentence, between backticks that nothing in it ends.

@@ -14,6 +14,8 @@ const MAX_ROWS: usize = 10;
 /// Open questions that are explained.
 const MAX_OPEN: usize = 5;
 const MAX_NAME: usize = 70;
+/// From this growth on, multiples are read more easily than percents.
+const MANIFOLD: f64 = 9.0;
 
 /// Links to the differential flame graphs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -209,20 +211,20 @@ fn shares(path: &Path) -> String {
     )
 }
 
-/// `-21.4 % (-24.0 … -18.7)`.
+/// `-21.4 % (-24.0 … -18.7)`; what grew tenfold or more as `×12.3 (×10.1 … ×15.0)`.
 fn change(change: Option<f64>, interval: Option<RelativeInterval>) -> String {
-    let signed = |share: f64| match share * 100.0 {
-        v if v.abs() >= 1000.0 => format!("×{:.0}", 1.0 + share),
-        v => format!("{v:+.1}"),
+    let Some(change) = change else {
+        return "new".to_owned();
     };
-    let range = interval.map(|interval| match interval.high {
-        Some(high) => format!(" ({} … {})", signed(interval.low), signed(high)),
-        None => String::new(),
-    });
-    match change {
-        Some(change) => format!("{} %{}", signed(change), range.unwrap_or_default()),
-        None => "new".to_owned(),
-    }
+    let many = change >= MANIFOLD;
+    let one = |share: f64| match many {
+        true => format!("×{:.1}", 1.0 + share),
+        false => format!("{:+.1}", share * 100.0),
+    };
+    let unit = if many { "" } else { " %" };
+    let range = interval.and_then(|interval| Some((interval.low, interval.high?)));
+    let range = range.map(|(low, high)| format!(" ({} … {})", one(low), one(high)));
+    format!("{}{unit}{}", one(change), range.unwrap_or_default())
 }
 
 /// What stayed open, with what would settle it.
@@ -241,9 +243,11 @@ fn open(comparison: &Comparison) -> String {
             "- {}: {}{}{}\n",
             code(&fit::middle(&path.name, MAX_NAME)),
             change(path.figure.change, Some(path.figure.interval)),
-            path.smallest_change.map_or_else(String::new, |least| {
-                format!("; a change of {:.0} % would have been seen", least * 100.0)
-            }),
+            path.smallest_change
+                .filter(|least| *least < 1.0)
+                .map_or_else(String::new, |least| {
+                    format!("; a change of {:.0} % would have been seen", least * 100.0)
+                }),
             settled(comparison, path)
         );
     }

@@ -4,14 +4,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use foldhash::quality::RandomState;
-
 use super::blocks::{Blocks, Evidence};
 use super::call_tree::{CallTree, Graph, Node, Side};
 use super::comparison::{Shift, Stacks, Untested};
 use super::decide::Judged;
 use super::identity::{FnIx, Functions, Kind, ProfileFunctions};
-use super::moves::{self, Move};
+use super::moves::{self, Moves};
 use super::renames::{self, Renames};
 use super::{Measure, Run, scale};
 use crate::analysis::Measure as Weighing;
@@ -29,17 +27,15 @@ pub(super) struct Material {
     tree: Arc<CallTree>,
     pub(super) graph: Graph,
     renames: Renames,
-    moves: HashMap<FnIx, Move, RandomState>,
+    moves: Moves,
     /// What an unchanged function's share is multiplied by from before to after.
     pub(super) growth: f64,
     ticks: [u64; 2],
     pub(super) weighing: Weighing,
-    /// Per side and run, the node of each sample.
-    nodes: [Vec<Vec<Node>>; 2],
+    /// Per side and run, whatever it is measured by.
+    evidence: [Vec<Evidence>; 2],
     /// The paths, heaviest first.
     pub(super) tested: Vec<FnIx>,
-    /// For each node that samples stand at, which paths it counts for.
-    members: HashMap<Node, Vec<u32>, RandomState>,
 }
 
 impl Material {
@@ -68,6 +64,12 @@ impl Material {
         let growth = scale::common_growth(&graph, ticks);
         let tested = heaviest(&graph, &functions, ticks, min_share);
         let members = members(&tree, &renames.alias, &tested);
+        let evidence = [0, 1].map(|side| {
+            let of_run = |(run, nodes): (&Run, &Vec<Node>)| {
+                evidence_of(run, nodes, weighing, &members, tested.len())
+            };
+            runs[side].iter().zip(&nodes[side]).map(of_run).collect()
+        });
         Material {
             moves: moves::find(&graph, growth, ticks),
             functions: Arc::new(functions),
@@ -77,40 +79,36 @@ impl Material {
             growth,
             ticks,
             weighing,
-            nodes,
+            evidence,
             tested,
-            members,
         }
     }
 
     /// What a measure is computed from, per side and run.
     pub(super) fn evidence(&self, runs: [&[Run]; 2], measure: Measure) -> [Vec<Evidence>; 2] {
         [0, 1].map(|side| {
-            let of_run = |(run, nodes): (&Run, &Vec<Node>)| self.of_run(run, nodes, measure);
+            let of_run = |(run, evidence): (&Run, &Evidence)| {
+                let cpu = run
+                    .cpu_seconds()
+                    .filter(|_| self.weighing == Weighing::CpuTime);
+                let amount = cpu.unwrap_or(evidence.amount);
+                let per = match measure {
+                    Measure::Cost => run.work,
+                    Measure::Cores => run.seconds(),
+                    Measure::Share => None,
+                };
+                Evidence {
+                    amount,
+                    per: per.unwrap_or(amount),
+                    ..evidence.clone()
+                }
+            };
             runs[side]
                 .iter()
-                .zip(&self.nodes[side])
+                .zip(&self.evidence[side])
                 .map(of_run)
                 .collect()
         })
-    }
-
-    fn of_run(&self, run: &Run, nodes: &[Node], measure: Measure) -> Evidence {
-        let profile = &run.profile;
-        let mut blocks = Blocks::new(profile.slice_count(), self.tested.len());
-        for (sample, node) in profile.samples.iter().zip(nodes) {
-            let weight = self.weighing.read(sample.into()) as f64;
-            let members = self.members.get(node).map_or(&[][..], Vec::as_slice);
-            blocks.add(sample.slice, weight, sample.count, members);
-        }
-        let cpu = run
-            .cpu_seconds()
-            .filter(|_| self.weighing == Weighing::CpuTime);
-        match measure {
-            Measure::Cost => blocks.finish(cpu, run.work),
-            Measure::Cores => blocks.finish(cpu, run.seconds()),
-            Measure::Share => blocks.finish(cpu, cpu),
-        }
     }
 
     /// For each path, a callee whose change is most of the path's. `amounts` are the wholes of both sides.
@@ -240,25 +238,39 @@ fn heaviest(graph: &Graph, functions: &Functions, ticks: [u64; 2], min_share: f6
     tested
 }
 
-fn members(
-    tree: &CallTree,
-    alias: &[FnIx],
-    tested: &[FnIx],
-) -> HashMap<Node, Vec<u32>, RandomState> {
+/// For each node that samples stand at, which paths it counts for; others are empty.
+fn members(tree: &CallTree, alias: &[FnIx], tested: &[FnIx]) -> Vec<Box<[u32]>> {
     let mut place: Vec<Option<u32>> = vec![None; alias.len()];
     for (ix, function) in tested.iter().enumerate() {
         place[function.0 as usize] = Some(ix as u32);
     }
-    let of_node = |(node, _): (Node, [f64; 2])| {
+    let mut members = vec![Box::default(); tree.len() + 1];
+    for (node, _) in tree.stacks() {
         let functions = tree.leaf_to_root(node);
         let mut paths: Vec<u32> = functions
             .filter_map(|function| place[alias[function.0 as usize].0 as usize])
             .collect();
         paths.sort_unstable();
         paths.dedup();
-        (node, paths)
-    };
-    tree.stacks().map(of_node).collect()
+        members[node as usize] = paths.into_boxed_slice();
+    }
+    members
+}
+
+/// The weights of one run, block by block.
+fn evidence_of(
+    run: &Run,
+    nodes: &[Node],
+    weighing: Weighing,
+    members: &[Box<[u32]>],
+    paths: usize,
+) -> Evidence {
+    let mut blocks = Blocks::new(run.profile.slice_count(), paths);
+    for (sample, node) in run.profile.samples.iter().zip(nodes) {
+        let weight = weighing.read(sample.into()) as f64;
+        blocks.add(sample.slice, weight, sample.count, &members[*node as usize]);
+    }
+    blocks.finish()
 }
 
 /// Functions that explain each other (recursion) explain nothing.

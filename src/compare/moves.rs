@@ -26,52 +26,83 @@ const NOISE: f64 = 2.0;
 /// A function of which at least this much moved is decided by its caller.
 const MOSTLY: f64 = 0.5;
 
+/// By function.
+pub(super) type Moves = HashMap<FnIx, Move, RandomState>;
+
 /// Where a function's cost went, or came from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Move {
-    /// The caller that has most of it.
+    /// The caller whose sum decides; of code below moved code, that of the moved code.
     pub(super) caller: FnIx,
     /// Into the caller, or out of it.
     pub(super) inlined: bool,
 }
 
+/// Rounds in which what is called by moved code is found to be moved with it; deeper calls stay as they are.
+const MAX_ROUNDS: usize = 32;
+
 /// What moved, by function. `scale` is what an unchanged function's share is multiplied by from before to after; `ticks`
 /// are those of each side.
-pub(super) fn find(graph: &Graph, scale: f64, ticks: [u64; 2]) -> HashMap<FnIx, Move, RandomState> {
+pub(super) fn find(graph: &Graph, scale: f64, ticks: [u64; 2]) -> Moves {
     let callees = callees(graph);
-    let mut moved: HashMap<FnIx, (f64, f64, Option<Move>), RandomState> = HashMap::default();
-    let mut calls: Vec<_> = graph.calls.iter().collect();
-    calls.sort_unstable_by_key(|(call, _)| **call);
-    for (call, weights) in calls {
-        let (Some(caller), callee) = *call else {
-            continue;
-        };
-        if caller == callee || !came_or_went(*weights, scale) {
-            continue;
-        }
-        let change = weights[1] - weights[0] * scale;
-        let sum = sum_around(graph, &callees, (caller, callee), scale);
+    let mut calls: Vec<(FnIx, FnIx, f64)> = graph
+        .calls
+        .iter()
+        .filter_map(|((caller, callee), weights)| {
+            let caller = (*caller)?;
+            let told = caller != *callee && came_or_went(*weights, scale);
+            told.then_some((caller, *callee, weights[1] - weights[0] * scale))
+        })
+        .collect();
+    calls.sort_unstable_by_key(|(caller, callee, _)| (*caller, *callee));
+    let stays = |(caller, callee, change): &(FnIx, FnIx, f64)| {
+        let sum = sum_around(graph, &callees, (*caller, *callee), scale);
         // Towards the call's own change: an appearance that made the sum grow, a vanishing that made it fall.
         let along = (sum[1] - sum[0] * scale) * change.signum();
-        if along > SUM_MAY_CHANGE * change.abs() + NOISE * error(sum, ticks) {
-            continue;
+        along <= SUM_MAY_CHANGE * change.abs() + NOISE * error(sum, ticks)
+    };
+    let local: Vec<bool> = calls.iter().map(stays).collect();
+    let mut moved = Moves::default();
+    for _ in 0..MAX_ROUNDS {
+        // Below code that moved, all that came or went, came or went with it.
+        let counted = calls.iter().zip(&local).filter_map(|(call, local)| {
+            let with = moved.get(&call.0).map(|of| of.caller);
+            (*local || with.is_some()).then_some((call, with.unwrap_or(call.0)))
+        });
+        let found = mostly_moved(graph, scale, counted);
+        if found.len() == moved.len() {
+            break;
         }
-        let entry = moved.entry(callee).or_default();
-        entry.0 += change.abs();
-        if change.abs() > entry.1 {
-            entry.1 = change.abs();
-            entry.2 = Some(Move {
-                caller,
-                inlined: change < 0.0,
-            });
+        moved = found;
+    }
+    moved
+}
+
+/// Functions of which most came or went by these calls, each with the caller that decides.
+fn mostly_moved<'a>(
+    graph: &Graph,
+    scale: f64,
+    calls: impl Iterator<Item = (&'a (FnIx, FnIx, f64), FnIx)>,
+) -> Moves {
+    let mut sums: HashMap<FnIx, (f64, f64, Move), RandomState> = HashMap::default();
+    for ((_, callee, change), decides) in calls {
+        let of = Move {
+            caller: decides,
+            inlined: *change < 0.0,
+        };
+        let (sum, largest, decided) = sums.entry(*callee).or_insert((0.0, 0.0, of));
+        *sum += change.abs();
+        if change.abs() > *largest && decides != *callee {
+            *largest = change.abs();
+            *decided = of;
         }
     }
-    let mostly = |(function, (sum, _, of)): (FnIx, (f64, f64, Option<Move>))| {
+    let mostly = |(function, (sum, _, of)): (FnIx, (f64, f64, Move))| {
         let weights = graph.total_weight[function.0 as usize];
         let larger = (weights[0] * scale).max(weights[1]);
-        (sum >= MOSTLY * larger).then_some((function, of?))
+        (sum >= MOSTLY * larger && of.caller != function).then_some((function, of))
     };
-    moved.into_iter().filter_map(mostly).collect()
+    sums.into_iter().filter_map(mostly).collect()
 }
 
 fn callees(graph: &Graph) -> HashMap<FnIx, Vec<FnIx>, RandomState> {

@@ -59,7 +59,8 @@ impl Run {
 
     /// How far the profile can be trusted, by the usual thresholds.
     pub fn coverage(&self) -> &Coverage {
-        let compute = || Coverage::of(&self.profile, &Thresholds::default());
+        // How sure the hottest path's share is, is not asked: the comparison has intervals of its own.
+        let compute = || Coverage::with_hottest(&self.profile, &Thresholds::default(), None);
         self.coverage.get_or_init(compute)
     }
 }

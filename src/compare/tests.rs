@@ -304,6 +304,37 @@ fn a_callee_that_is_new_in_a_caller_that_got_cheaper_is_no_regression() {
 }
 
 #[test]
+fn what_is_called_by_code_that_replaced_other_code_is_no_regression() {
+    let mut rng = Rng::with_seed(13);
+    // As when `entry(word.to_string())` becomes `get_mut(word)`: other calls of other library code, and cheaper.
+    let old: Program = &[
+        ("main;count;entry;hash", 0.20),
+        ("main;count;entry;find;equal", 0.05),
+        ("main;count;to_string;alloc", 0.25),
+        ("main;render", 0.30),
+        ("main;log", 0.20),
+    ];
+    let new: Program = &[
+        ("main;count;get_mut;hash", 0.20),
+        ("main;count;get_mut;table_get_mut;equal", 0.10),
+        ("main;count;get_mut;table_get_mut;probe", 0.10),
+        ("main;render", 0.30),
+        ("main;log", 0.20),
+    ];
+    for work in [None, Some(1.0)] {
+        let comparison = compare(pair(old, new, work, &mut rng));
+        let regressed: Vec<&str> = comparison
+            .paths
+            .iter()
+            .filter(|path| path.verdict == Verdict::Regressed)
+            .map(|path| path.name.as_str())
+            .collect();
+        assert!(regressed.is_empty(), "{regressed:?}");
+        assert_eq!(verdict_of(&comparison, "count"), Verdict::Improved);
+    }
+}
+
+#[test]
 fn a_renamed_module_is_matched_name_by_name() {
     let mut rng = Rng::with_seed(6);
     let old: Program = &[

@@ -159,7 +159,12 @@ impl Change {
         let question = self.question(30_000.0, design, 0)?;
         let paths = question.ask(&scratch())?.functions().len();
         let profile = design.bursts.then(|| question.before[0].as_path());
-        plan(self.before, 1.0 - self.after / self.before, paths, profile)
+        plan(
+            self.before,
+            1.0 - self.after / self.before,
+            (paths, design.runs),
+            profile,
+        )
     }
 
     /// The number of samples with which 80 of 100 are found: by halving the interval around what was planned.
@@ -178,7 +183,12 @@ impl Change {
     }
 }
 
-fn plan(share: f64, change: f64, paths: usize, profile: Option<&Path>) -> anyhow::Result<f64> {
+fn plan(
+    share: f64,
+    change: f64,
+    (paths, runs): (usize, usize),
+    profile: Option<&Path>,
+) -> anyhow::Result<f64> {
     let mut command = Command::new(crate::bench::perfprof());
     command.args(["plan", "--json", "--power", "0.8"]);
     command.args([
@@ -187,7 +197,7 @@ fn plan(share: f64, change: f64, paths: usize, profile: Option<&Path>) -> anyhow
         "--change",
         &format!("{change:.6}"),
     ]);
-    command.args(["--paths", &paths.to_string()]);
+    command.args(["--paths", &paths.to_string(), "--runs", &runs.to_string()]);
     if let Some(profile) = profile {
         command.arg("--profile").arg(profile);
     }
