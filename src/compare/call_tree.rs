@@ -45,7 +45,7 @@ impl CallTree {
 
     /// Enters the stacks of `profile`; each sample's node, in the order of samples.
     pub(super) fn add(&mut self, profile: &Profile, functions: &ProfileFunctions) -> Vec<Node> {
-        let mut known: HashMap<(StackIx, Option<FnIx>), Node, RandomState> = HashMap::default();
+        let mut known = Known::new(profile.stacks.node_count());
         let samples = profile.samples.iter();
         samples
             .map(|sample| self.node(profile, functions, &mut known, sample))
@@ -56,7 +56,7 @@ impl CallTree {
         &mut self,
         profile: &Profile,
         functions: &ProfileFunctions,
-        known: &mut HashMap<(StackIx, Option<FnIx>), Node, RandomState>,
+        known: &mut Known,
         sample: &Sample,
     ) -> Node {
         let reason = functions.reason(sample.end);
@@ -66,8 +66,8 @@ impl CallTree {
             if at == StackIx::EMPTY {
                 break reason.map_or(0, |reason| self.push(0, reason));
             }
-            if let Some(node) = known.get(&(at, reason)) {
-                break *node;
+            if let Some(node) = known.get(at, reason) {
+                break node;
             }
             unknown.push(at);
             at = profile.stacks.caller(at);
@@ -78,7 +78,7 @@ impl CallTree {
                     node = self.push(node, *function);
                 }
             }
-            known.insert((stack, reason), node);
+            known.set(stack, reason, node);
         }
         node
     }
@@ -117,6 +117,31 @@ impl CallTree {
     }
 }
 
+/// Nodes of a profile's stacks, by what stands at their root.
+struct Known {
+    stacks: usize,
+    /// One more than the node, by index of the stack; 0 where it is not known.
+    by_reason: HashMap<Option<FnIx>, Vec<u32>, RandomState>,
+}
+
+impl Known {
+    fn new(stacks: usize) -> Known {
+        Known {
+            stacks,
+            by_reason: HashMap::default(),
+        }
+    }
+
+    fn get(&self, stack: StackIx, reason: Option<FnIx>) -> Option<Node> {
+        self.by_reason.get(&reason)?[stack.index()].checked_sub(1)
+    }
+
+    fn set(&mut self, stack: StackIx, reason: Option<FnIx>, node: Node) {
+        let none = || vec![0; self.stacks + 1];
+        self.by_reason.entry(reason).or_insert_with(none)[stack.index()] = node + 1;
+    }
+}
+
 /// Weights of functions and of calls, per side, as shares of the side.
 #[derive(Debug)]
 pub(super) struct Graph {
@@ -136,7 +161,7 @@ impl Graph {
         };
         let mut stack: Vec<FnIx> = Vec::new();
         let mut seen_total = vec![0usize; functions.len()];
-        let mut seen_calls: HashMap<(Option<FnIx>, FnIx), usize, RandomState> = HashMap::default();
+        let mut calls: Vec<(Option<FnIx>, FnIx)> = Vec::new();
         for (number, (node, weights)) in tree.stacks().enumerate() {
             stack.clear();
             let real = |function: &FnIx| functions.get(*function).kind != Kind::Reason;
@@ -152,10 +177,12 @@ impl Graph {
                 if std::mem::replace(mark, number + 1) != number + 1 {
                     add(&mut graph.total_weight[function.0 as usize], weights);
                 }
-                let call = (stack.get(depth + 1).copied(), *function);
-                if seen_calls.insert(call, number + 1) != Some(number + 1) {
-                    add(graph.calls.entry(call).or_default(), weights);
-                }
+                calls.push((stack.get(depth + 1).copied(), *function));
+            }
+            calls.sort_unstable();
+            calls.dedup();
+            for call in calls.drain(..) {
+                add(graph.calls.entry(call).or_default(), weights);
             }
         }
         graph

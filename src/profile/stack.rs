@@ -15,6 +15,11 @@ pub struct StackIx(u32);
 impl StackIx {
     /// The stack without frames.
     pub const EMPTY: StackIx = StackIx(0);
+
+    /// 0 for the empty stack, at most [`StackTree::node_count`].
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +81,7 @@ impl StackTree {
         frames.into_iter()
     }
 
-    pub(super) fn node_count(&self) -> usize {
+    pub(crate) fn node_count(&self) -> usize {
         self.nodes.len()
     }
 
