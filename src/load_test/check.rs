@@ -5,7 +5,20 @@ use super::{ContentError, LoadTest};
 /// How far a rate that a tool has rounded may be from what its counts give.
 const ROUNDING: f64 = 1e-6;
 
+/// Characters of a name; the longest are URLs of endpoints.
+pub(crate) const MAX_NAME: usize = 2000;
+
 pub(super) fn plausible(test: &LoadTest) -> Result<(), ContentError> {
+    let names = [
+        ("scenario", test.scenario.as_deref()),
+        ("service", test.service.as_deref()),
+        ("tool", Some(test.tool.as_str())),
+    ];
+    for (field, name) in names {
+        if name.is_some_and(|name| name.chars().count() > MAX_NAME) {
+            return Err(ContentError::figure(field, "has more than 2,000 characters"));
+        }
+    }
     let rate = test.throughput_per_second;
     if !(rate.is_finite() && rate > 0.0) {
         return Err(fault(test, "throughput", "is not above 0"));

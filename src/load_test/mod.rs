@@ -15,12 +15,13 @@
 //! A failed request is one without a response or with a status of 400 or more, in all tools that let us tell.
 #![forbid(unsafe_code)]
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
+use crate::artifacts::{InsideError, read_named};
+
 mod artillery;
-mod check;
+pub(crate) mod check;
 mod error;
 pub(crate) mod field;
 mod hey;
@@ -118,19 +119,18 @@ pub fn read_split(path: &Path, split: Split) -> Result<Vec<LoadTest>, ReadError>
 }
 
 fn bytes_of(path: &Path) -> Result<Vec<u8>, ReadError> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|opened| {
-            if opened.metadata()?.is_dir() {
-                return Err(io::ErrorKind::IsADirectory.into());
-            }
-            opened.take(MAX_BYTES + 1).read_to_end(&mut bytes)
-        })
-        .map_err(|source| ReadError::Io {
-            file: path.display().to_string(),
-            source,
-        })?;
-    Ok(bytes)
+    let failed = |source| ReadError::Io {
+        file: path.display().to_string(),
+        source,
+    };
+    match read_named(path, MAX_BYTES) {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(failed(io::ErrorKind::NotFound.into())),
+        Err(InsideError::TooLarge { limit }) => Err(ContentError::TooLong { limit }.of(path)),
+        Err(InsideError::Io(source)) => Err(failed(source)),
+        // A FIFO would make us wait for ever.
+        Err(error) => Err(failed(io::Error::other(error))),
+    }
 }
 
 /// Reads a file's bytes as one test.

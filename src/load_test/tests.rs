@@ -26,6 +26,25 @@ fn near(a: f64, b: f64) -> bool {
 }
 
 #[test]
+fn a_name_that_nobody_can_read_is_refused_by_its_field() {
+    let name = "x".repeat(100_000);
+    for field in ["scenario", "service", "tool"] {
+        let said = error(&format!(r#"{{"throughput": 5, "{field}": "{name}"}}"#));
+        assert_eq!(said, format!("`{field}` has more than 2,000 characters"));
+    }
+}
+
+#[test]
+fn a_fifo_is_refused_and_not_waited_for() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let path = dir.path().join("results.json");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("made");
+    let error = read_all(&path).expect_err("no regular file");
+    let cause = std::error::Error::source(&error).map(ToString::to_string);
+    assert_eq!(cause.as_deref(), Some("is not a regular file"));
+}
+
+#[test]
 fn every_tool_is_told_by_its_content_and_its_throughput_read() {
     let expected = [
         (
