@@ -14,8 +14,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::metrics::{self, Metric};
-use super::read::bounded;
+use super::read::opened;
 use super::{BaselineError, Measurement};
+use crate::artifacts::read_inside;
 use crate::load_test::field::Field;
 use crate::load_test::{ContentError, LoadTest, json_value};
 
@@ -67,15 +68,16 @@ impl Sources {
         let mut written_at = BTreeMap::new();
         let mut entries = |kind: Kind| {
             let path = root.join(kind.file);
-            if !path.exists() {
+            let read = read_inside(root, Path::new(kind.file), MAX_BYTES);
+            let Some(bytes) = opened(&path, read)? else {
                 return Ok(Vec::new());
-            }
+            };
             let modified = path.metadata().and_then(|metadata| metadata.modified());
             let modified = modified
                 .ok()
                 .and_then(|time| Timestamp::try_from(time).ok());
             written_at.extend(modified.map(|time| (kind.file.to_owned(), time)));
-            entries_of(&path, kind)
+            entries_of(&path, &bytes, kind)
         };
         Ok(Sources {
             coverage: entries(COVERAGE)?,
@@ -109,10 +111,9 @@ impl Sources {
     }
 }
 
-fn entries_of(path: &Path, kind: Kind) -> Result<Vec<Value>, BaselineError> {
-    let bytes = bounded(path, MAX_BYTES)?;
+fn entries_of(path: &Path, bytes: &[u8], kind: Kind) -> Result<Vec<Value>, BaselineError> {
     let fail = || BaselineError::content(path, "document of perfprof");
-    let text = std::str::from_utf8(&bytes).map_err(|error| {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
         fail()(ContentError::NotText {
             at: error.valid_up_to(),
         })

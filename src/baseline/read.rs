@@ -1,7 +1,6 @@
 //! Reads a baseline, told by its content: JSON or CSV. Others write such files by hand, so every error names row or field.
 
-use std::fs::File;
-use std::io::Read;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -9,6 +8,8 @@ use serde_json::Value;
 
 use super::document::{COLUMNS, SCHEMA, SCHEMA_VERSION};
 use super::{Baseline, BaselineError, CSV_FILE, JSON_FILE, Measurement};
+use crate::artifacts::{InsideError, read_named};
+use crate::load_test::check::MAX_NAME;
 use crate::load_test::field::Field;
 use crate::load_test::table::Table;
 use crate::load_test::{ContentError, json_value};
@@ -16,6 +17,7 @@ use crate::load_test::{ContentError, json_value};
 /// A hundred thousand figures.
 const MAX_BYTES: u64 = 16 << 20;
 const WHAT: &str = "baseline";
+const TOO_LONG: &str = "has more than 4,000 characters";
 
 /// The baseline of an artifact root: the JSON file, or else the CSV file; `None` where there is neither.
 pub fn find(root: &Path) -> Option<PathBuf> {
@@ -30,23 +32,29 @@ pub fn read(path: &Path) -> Result<Baseline, BaselineError> {
     from_bytes(&bytes).map_err(BaselineError::content(path, WHAT))
 }
 
-/// A file of at most `limit` bytes.
-pub(super) fn bounded(path: &Path, limit: u64) -> Result<Vec<u8>, BaselineError> {
+/// A regular file of at most `limit` bytes that the user has named.
+fn bounded(path: &Path, limit: u64) -> Result<Vec<u8>, BaselineError> {
+    let bytes = opened(path, read_named(path, limit))?;
+    bytes.ok_or_else(|| BaselineError::Io {
+        file: path.display().to_string(),
+        source: io::ErrorKind::NotFound.into(),
+    })
+}
+
+/// What reading came to, with the file's name.
+pub(super) fn opened(
+    path: &Path,
+    read: Result<Option<Vec<u8>>, InsideError>,
+) -> Result<Option<Vec<u8>>, BaselineError> {
     let file = || path.display().to_string();
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|opened| opened.take(limit + 1).read_to_end(&mut bytes))
-        .map_err(|source| BaselineError::Io {
+    read.map_err(|error| match error {
+        InsideError::TooLarge { limit } => BaselineError::TooLong { file: file(), limit },
+        InsideError::Io(source) => BaselineError::Io { file: file(), source },
+        error => BaselineError::Io {
             file: file(),
-            source,
-        })?;
-    match bytes.len() as u64 > limit {
-        true => Err(BaselineError::TooLong {
-            file: file(),
-            limit,
-        }),
-        false => Ok(bytes),
-    }
+            source: io::Error::other(error),
+        },
+    })
 }
 
 pub fn from_bytes(bytes: &[u8]) -> Result<Baseline, ContentError> {
@@ -80,6 +88,7 @@ fn from_json(value: &Value) -> Result<Baseline, ContentError> {
             let text = field.required(field.text())?;
             match text.trim() {
                 "" => Err(field.fault("is empty")),
+                text if is_long(text) => Err(field.fault(TOO_LONG)),
                 text => Ok(text.to_owned()),
             }
         };
@@ -97,6 +106,11 @@ fn from_json(value: &Value) -> Result<Baseline, ContentError> {
     Ok(Baseline::new(measurements.collect::<Result<Vec<_>, _>>()?))
 }
 
+/// A metric's name holds that of a scenario.
+fn is_long(text: &str) -> bool {
+    text.chars().count() > 2 * MAX_NAME
+}
+
 /// Columns in any order, others among them; `source` may be missing.
 fn from_csv(text: &str) -> Result<Baseline, ContentError> {
     let mut table = Table::new(text, b',', None)?;
@@ -108,6 +122,7 @@ fn from_csv(text: &str) -> Result<Baseline, ContentError> {
     while table.advance()? {
         let text = |column: usize| match table.text(column) {
             "" => Err(table.fault_at(column, "is empty")),
+            text if is_long(text) => Err(table.fault_at(column, TOO_LONG)),
             text => Ok(text.to_owned()),
         };
         let number = table.text(value).parse::<f64>().ok();

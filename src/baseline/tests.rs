@@ -66,6 +66,21 @@ fn documents() -> Sources {
 }
 
 #[test]
+fn neither_a_fifo_nor_an_endless_name_gets_in() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    for name in ["coverage.json", JSON_FILE] {
+        let mode = nix::sys::stat::Mode::S_IRWXU;
+        nix::unistd::mkfifo(&dir.path().join(name), mode).expect("made");
+    }
+    Sources::of_root(dir.path()).expect_err("no regular file");
+    read(&dir.path().join(JSON_FILE)).expect_err("no regular file");
+    let row = format!("api,{},7,ms,{NOON}", "x".repeat(100_000));
+    let csv = format!("service,metric,value,unit,timestamp\n{row}\n");
+    let error = from_bytes(csv.as_bytes()).expect_err("too long").to_string();
+    assert!(error.contains("metric") && error.contains("4,000"), "{error}");
+}
+
+#[test]
 fn every_figure_has_a_usual_name_its_unit_and_its_time() {
     let mut sources = documents();
     sources.load_tests = vec![load("checkout", 20.0, 300.0)];

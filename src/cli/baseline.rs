@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::args::{BaselineArgs, BaselineSaveArgs, BaselineShowArgs, FiguresArgs};
-use super::load_test::read as read_load_test;
+use super::load_test::{read as read_load_test, with_source};
 use super::report::read as read_profile;
 use super::status::Log;
 use super::stdout::print;
 use super::stop::{Exit, Failure};
 use super::words;
 use crate::analysis::{Analysis, Thresholds};
-use crate::artifacts::{ArtifactRoot, LOAD_TESTS, publish_baseline};
+use crate::artifacts::{ArtifactRoot, LOAD_TESTS, publish_baseline, read_inside};
 use crate::baseline::{self, BaselineError, Measurement, Sources};
 use crate::history::{self, History, HistoryError};
-use crate::load_test::Split;
+use crate::load_test::{self, LoadTest, Split};
 use crate::render::{baselines, bottleneck, coverage};
 use crate::sys::usage::unix_ns;
 
@@ -93,15 +93,15 @@ pub(super) fn figures(args: &FiguresArgs) -> Result<Vec<Measurement>, Failure> {
             bottleneck::entry(&profile, &analysis),
         );
     }
-    let standing = args.artifacts.join(LOAD_TESTS);
-    let standing = standing.exists().then_some(standing);
-    for path in standing.iter().chain(&args.load_test) {
-        for test in read_load_test(path, Split::Scenarios)? {
-            sources
-                .load_tests
-                .retain(|old| old.scenario != test.scenario);
-            sources.load_tests.push(test);
-        }
+    let mut tests = standing_load_tests(&args.artifacts)?;
+    for path in &args.load_test {
+        tests.extend(read_load_test(path, Split::Scenarios)?);
+    }
+    for test in tests {
+        sources
+            .load_tests
+            .retain(|old| old.scenario != test.scenario);
+        sources.load_tests.push(test);
     }
     let found = baseline::collect(&sources, Timestamp::now()).map_err(bad_input)?;
     if found.is_empty() {
@@ -115,6 +115,25 @@ pub(super) fn figures(args: &FiguresArgs) -> Result<Vec<Measurement>, Failure> {
         ));
     }
     Ok(found)
+}
+
+/// Those of the artifact root, where others can write: no link is followed, and a FIFO is no file.
+fn standing_load_tests(root: &Path) -> Result<Vec<LoadTest>, Failure> {
+    let path = root.join(LOAD_TESTS);
+    let bad = |error: anyhow::Error| {
+        let message = format!("failed to read `{}`", path.display());
+        Failure::new(Exit::BadInput, error.context(message))
+    };
+    let bytes = read_inside(root, Path::new(LOAD_TESTS), load_test::MAX_BYTES);
+    match bytes.map_err(|error| bad(error.into()))? {
+        None => Ok(Vec::new()),
+        Some(bytes) => {
+            let mut tests = load_test::all_from_bytes(&bytes, Split::Scenarios)
+                .map_err(|error| bad(error.into()))?;
+            with_source(&mut tests, &path);
+            Ok(tests)
+        }
+    }
 }
 
 /// In the place of the same service's entry.

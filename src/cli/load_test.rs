@@ -64,16 +64,21 @@ pub(super) fn read(path: &Path, split: Split) -> Result<Vec<LoadTest>, Failure> 
              (`--output`), hey, oha (`--output-format json`) or wrk (`--latency`) wrote when the test had ended",
         )
     })?;
+    with_source(&mut tests, path);
+    Ok(tests)
+}
+
+/// Says of results that do not say it which file they are from.
+pub(super) fn with_source(tests: &mut [LoadTest], path: &Path) {
     let written = fs::metadata(path).and_then(|metadata| metadata.modified());
     let written = written.ok().and_then(|time| Timestamp::try_from(time).ok());
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    for test in &mut tests {
+    for test in tests {
         test.source.get_or_insert_with(|| Source {
             file: name.clone().into_owned(),
             written_at: written.map(|time| time.to_string()),
         });
     }
-    Ok(tests)
 }
 
 /// One Locust test in two files: only the history has the users, only the statistics the percentiles.
