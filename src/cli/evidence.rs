@@ -83,13 +83,27 @@ fn summary(document: &Value) -> String {
     );
     for validator in document["validators"].as_array().into_iter().flatten() {
         let text = |key: &str| visible(validator[key].as_str().unwrap_or_default());
+        let number = |key: &str| validator[key].as_f64();
+        let score = number("score").zip(number("threshold"));
+        let score = score.map_or(String::new(), |(score, threshold)| {
+            let score = ((score + 1e-9) * 100.0).floor() / 100.0;
+            format!(", score {score:.2} of at least {threshold:.2}")
+        });
+        let stale = match text("stale") {
+            reason if reason.is_empty() => reason,
+            reason => format!(", STALE ({reason}; ask the gate again)"),
+        };
         let notes = text("notes");
         let notes = if notes.is_empty() {
             notes
         } else {
             format!(": {notes}")
         };
-        out.push_str(&format!("  {} {}{notes}\n", text("name"), text("status")));
+        out.push_str(&format!(
+            "  {} {}{score}{stale}{notes}\n",
+            text("name"),
+            text("status")
+        ));
     }
     out
 }

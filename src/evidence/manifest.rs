@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::error::EvidenceError;
 use super::hash::{Hashed, hash_file, hash_inside};
 use super::scan::scan;
-use super::{UPSTREAM_FOLDER, VERIFIER, describe, times};
+use super::{UPSTREAM_FOLDER, VERIFIER, describe, stale, times};
 use crate::artifacts::{InsideError, read_inside, slug};
 use crate::gate::Gate;
 
@@ -81,7 +81,7 @@ pub fn manifest(root: &Path, context: &Context) -> Result<Manifest, EvidenceErro
         .map(|expected| (expected.path.as_str(), expected))
         .collect();
     artifacts.extend(absent.values().map(|expected| missing(expected)));
-    let validators = validators(root)?;
+    let validators = validators(root, &scan.files, context.epoch)?;
     let count = |status: &str| validators.iter().filter(|v| v["status"] == status).count();
     let generated_at = match (context.epoch, newest) {
         (Some(epoch), _) => jiff::Timestamp::from_second(epoch).ok(),
@@ -102,6 +102,7 @@ pub fn manifest(root: &Path, context: &Context) -> Result<Manifest, EvidenceErro
         "summary": {
             "validators_passed": count("pass"),
             "validators_total": validators.len(),
+            "validators_stale": validators.iter().filter(|v| v["stale"].is_string()).count(),
             "artifacts_present": present_count,
             "artifacts_total": present_count + absent.len(),
             "total_bytes": total_bytes,
@@ -149,7 +150,7 @@ fn name_of(path: &str) -> &str {
 }
 
 /// For its time. What is no JSON tells none.
-fn document_at(root: &Path, path: &str, size: u64) -> Option<Value> {
+pub(super) fn document_at(root: &Path, path: &str, size: u64) -> Option<Value> {
     if !path.ends_with(".json") || size > times::MAX_DOCUMENT_BYTES {
         return None;
     }
@@ -158,7 +159,11 @@ fn document_at(root: &Path, path: &str, size: u64) -> Option<Value> {
 }
 
 /// All four gates: what each said, or that it was not asked.
-fn validators(root: &Path) -> Result<Vec<Value>, EvidenceError> {
+fn validators(
+    root: &Path,
+    files: &[String],
+    epoch: Option<i64>,
+) -> Result<Vec<Value>, EvidenceError> {
     let of = |gate: Gate| {
         let path = format!("gate-results/{}.json", gate.id());
         let result = document_at(root, &path, 0);
@@ -176,6 +181,8 @@ fn validators(root: &Path) -> Result<Vec<Value>, EvidenceError> {
             "command": format!("perfprof gate {}", gate.id()),
             "status": status,
             "score": result.as_ref().map(|result| result["score"].clone()),
+            "threshold": result.as_ref().map(|result| result["threshold"].clone()),
+            "stale": result.as_ref().and_then(|result| stale::reason(root, files, result, epoch)),
             "notes": notes.unwrap_or_default(),
             "result": result.as_ref().map(|_| path),
         })

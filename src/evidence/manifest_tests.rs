@@ -247,3 +247,33 @@ fn a_manifest_that_is_none_is_an_error() {
     assert_eq!(root.findings()[0].0, Kind::Changed);
     write_bundle(&root.path()).expect_err("it leads out of the root");
 }
+
+#[test]
+fn a_verdict_carries_its_threshold_and_is_stale_when_what_it_rests_on_is_not_as_it_was() {
+    let root = Root::new();
+    let shown = |name: &str| format!("x/{name}");
+    let verdict = json!({"verdict": "pass", "score": 0.6, "threshold": 0.5, "artifacts": "x",
+        "generated_at": "2026-01-04T00:00:00Z",
+        "checks": [{"status": "pass", "evidence": shown("coverage.json")},
+                   {"status": "waived", "evidence": shown("never-there.json")},
+                   {"status": "pass", "evidence": "elsewhere/report.md"}]});
+    root.write("gate-results/diagnostics.json", &verdict.to_string());
+    let of = |root: &Root| root.make()["validators"][1].clone();
+    let fresh = of(&root);
+    assert_eq!(
+        (fresh["threshold"].as_f64(), &fresh["stale"]),
+        (Some(0.5), &Value::Null)
+    );
+    let newer = r#"{"services": [{"service": "a", "recorded_at": "2026-01-05T00:00:00Z"}]}"#;
+    root.write("coverage.json", newer);
+    assert_eq!(
+        of(&root)["stale"],
+        "`coverage.json`, which it rests on, is newer"
+    );
+    assert_eq!(root.make()["summary"]["validators_stale"], 1);
+    fs::remove_file(root.path().join("coverage.json")).expect("was there");
+    assert_eq!(
+        of(&root)["stale"],
+        "`coverage.json`, which it rests on, is missing"
+    );
+}

@@ -12,6 +12,7 @@ mod error;
 mod hash;
 mod manifest;
 mod scan;
+mod stale;
 mod times;
 mod verify;
 
