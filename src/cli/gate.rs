@@ -101,13 +101,16 @@ pub(super) fn found(
     discover(Path::new(""), config, edition, artifacts).map_err(|error| {
         let hint = match &error {
             DiscoverError::Several { .. } => "choose with --edition 14|18 or --config FILE",
+            DiscoverError::Outside { .. } => {
+                "name a folder below the repository's root, or give this one with --artifacts DIR"
+            }
             DiscoverError::Config(_) => {
                 "repair it; `perfprof init --edition 18 --dir EMPTY` writes an example with all keys"
             }
         };
         let exit = match &error {
             DiscoverError::Several { .. } => Exit::Usage,
-            DiscoverError::Config(_) => Exit::BadInput,
+            DiscoverError::Config(_) | DiscoverError::Outside { .. } => Exit::BadInput,
         };
         Failure::new(exit, error).hint(hint)
     })

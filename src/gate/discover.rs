@@ -4,7 +4,7 @@
 //! are perfprof's. A file is taken for one when it has a `perfprof` key, or when its number is 14 or 18.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::{Config, ConfigError, Edition};
 use crate::artifacts::read_named;
@@ -20,6 +20,10 @@ const MAX_SEARCHED_BYTES: u64 = 1 << 20;
 pub enum DiscoverError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(
+        "the gate config `{file}`: `perfprof.artifacts`: `{artifacts}` leads out of the repository"
+    )]
+    Outside { file: String, artifacts: String },
     #[error("several gate configs could be meant: {}", files.join(", "))]
     Several { files: Vec<String> },
 }
@@ -44,6 +48,9 @@ pub fn discover(
         Some(file) => Config::read(file)?,
         None => find(repository, edition)?.unwrap_or_default(),
     };
+    if artifacts.is_none() {
+        stays_inside(&config)?;
+    }
     let of_config = edition_of(&config);
     let of_root = artifacts.and_then(edition_of_root);
     let known = edition.or(of_config).or(of_root);
@@ -70,6 +77,21 @@ pub fn discover(
         artifacts: root,
         said,
     })
+}
+
+/// A config may come from anybody; only the user's own flag leads out of the repository.
+fn stays_inside(config: &Config) -> Result<(), DiscoverError> {
+    let Some(root) = &config.own.artifacts else {
+        return Ok(());
+    };
+    let inside = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+    match root.components().all(inside) {
+        true => Ok(()),
+        false => Err(DiscoverError::Outside {
+            file: config.file.clone().unwrap_or_default(),
+            artifacts: root.display().to_string(),
+        }),
+    }
 }
 
 fn said(config: &Config, edition: Edition, root: &Path) -> String {
@@ -219,6 +241,23 @@ mod tests {
             (found.edition, found.artifacts),
             (Edition::Fourteen, "x".into())
         );
+    }
+
+    #[test]
+    fn only_the_user_leads_out_of_the_repository() {
+        for root in ["/etc", "../elsewhere", "a/../../b"] {
+            let yaml = format!("perfprof: {{edition: 18, artifacts: {root}}}\n");
+            let dir = folder(&[("config/protocol_gates/18.yaml", yaml.as_str())]);
+            let error = discover(dir.path(), None, None, None)
+                .expect_err(root)
+                .to_string();
+            assert!(
+                error.contains("perfprof.artifacts") && error.contains(root),
+                "{error}"
+            );
+            let given = discover(dir.path(), None, None, Some(Path::new("/tmp"))).expect("given");
+            assert_eq!(given.artifacts, Path::new("/tmp"));
+        }
     }
 
     #[test]
