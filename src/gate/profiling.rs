@@ -75,12 +75,22 @@ impl Profiles {
 
     /// The file that the service's section of the report links to, from the artifact root.
     pub fn linked(&self, service: &str, extension: &str) -> Option<String> {
-        let section = section(self.report.as_deref()?, &slug(service))?;
+        let links = self.links(service, extension);
+        links.into_iter().find(|path| is_of(path, &slug(service)))
+    }
+
+    /// All that the service's section links to, whosesoever they are.
+    fn links(&self, service: &str, extension: &str) -> Vec<String> {
+        let report = self.report.as_deref();
+        let Some(section) = report.and_then(|report| section(report, &slug(service))) else {
+            return Vec::new();
+        };
         let links = section.match_indices("](diagnostics/");
         links
             .filter_map(|(at, _)| section[at + 2..].split_once(')').map(|(path, _)| path))
-            .find(|path| of_kind(path, extension))
+            .filter(|path| of_kind(path, extension))
             .map(str::to_owned)
+            .collect()
     }
 
     pub fn judge(&self, setting: &Setting, service: &str, waivers: &mut Waivers) -> Profiled {
@@ -160,7 +170,12 @@ impl Profiles {
             return Err((REPORT.into(), why));
         }
         let Some(path) = self.linked(service, "svg") else {
-            let why = format!("the flame graph of `{service}` is not attached to `{REPORT}`");
+            let why = match self.links(service, "svg").first() {
+                Some(other) => {
+                    format!("the flame graph in the section of `{service}` is another's: `{other}`")
+                }
+                None => format!("the flame graph of `{service}` is not attached to `{REPORT}`"),
+            };
             return Err((REPORT.into(), why));
         };
         let read = read_inside(setting.documents.root(), Path::new(&path), MAX_SVG_BYTES);
@@ -200,6 +215,18 @@ fn missing(
     }
 }
 
+/// `cart-20260101T000000Z.svg` is of `cart`. The stamp right after it keeps `cart-api`'s apart, so that no file serves two.
+fn is_of(path: &str, slug: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let rest = name
+        .strip_prefix(slug)
+        .and_then(|rest| rest.strip_prefix('-'));
+    rest.is_some_and(|rest| {
+        let mut rest = rest.bytes();
+        rest.by_ref().take(8).filter(u8::is_ascii_digit).count() == 8 && rest.next() == Some(b'T')
+    })
+}
+
 /// `x-20260101T000000Z.svg` is of kind `svg`, `x….off-cpu.svg` is not.
 fn of_kind(path: &str, extension: &str) -> bool {
     let Some(stem) = path
@@ -232,6 +259,19 @@ pub(super) fn score(profiled: &[Profiled]) -> Scored {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flame_graph_is_of_the_service_that_its_name_begins_with() {
+        assert!(is_of("diagnostics/cart-20260101T000000Z.svg", "cart"));
+        assert!(is_of("diagnostics/cart-20260101T000000Z-2.svg", "cart"));
+        for other in [
+            "db-20260101T000000Z.svg",
+            "cart-api-20260101T000000Z.svg",
+            "cart.svg",
+        ] {
+            assert!(!is_of(&format!("diagnostics/{other}"), "cart"), "{other}");
+        }
+    }
 
     #[test]
     fn flame_graphs_are_told_from_other_pictures() {
