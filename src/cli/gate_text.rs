@@ -3,7 +3,7 @@
 //! Some runners keep only the first few hundred characters of what is printed, so the order matters. Names come from
 //! configs and documents, and are shown harmlessly.
 
-use crate::gate::{Check, GateResult, Outcome, Status};
+use crate::gate::{Check, Gate, GateResult, Outcome, Status};
 use crate::render::escape::visible;
 
 /// Further obstacles that are named before the list of checks.
@@ -45,6 +45,13 @@ fn head(out: &mut String, result: &GateResult) {
         ));
     }
     out.push('\n');
+    // What a pass does not rest on is part of it.
+    if gate == Gate::Optimization {
+        result
+            .notes
+            .iter()
+            .for_each(|note| line(out, "  note: ", note));
+    }
     let obstacles = result.obstacles();
     let Some((first, others)) = obstacles.split_first() else {
         passed(out, result);

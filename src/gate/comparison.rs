@@ -176,6 +176,7 @@ impl Reader<'_> {
         }
         Ok((!changes.is_empty()).then(|| LoadChanges {
             scenario: "load test".into(),
+            incomparable: None,
             changes,
         }))
     }

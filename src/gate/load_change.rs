@@ -9,6 +9,8 @@ use crate::load_test::LoadTest;
 
 /// Fewer say too little of their spread.
 const MIN_RUNS: usize = 3;
+/// Of the peak concurrency of tests that are held against each other.
+const MAX_CONCURRENCY_DIFFERENCE: f64 = 0.10;
 
 /// How a metric went from before to after.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +29,8 @@ pub(super) struct LoadChange {
 pub(super) struct LoadChanges {
     /// For people.
     pub scenario: String,
+    /// Why the two sides say nothing of each other.
+    pub incomparable: Option<String>,
     pub changes: Vec<(KpiMetric, LoadChange)>,
 }
 
@@ -51,6 +55,7 @@ impl LoadChanges {
             .filter_map(|metric| Some((metric, change(pair, metric)?)));
         LoadChanges {
             scenario: pair.scenario.unwrap_or("load test").to_owned(),
+            incomparable: pair.strangers.clone().or_else(|| other_load(pair)),
             changes: changes.collect(),
         }
     }
@@ -68,6 +73,26 @@ struct Pair<'a> {
     scenario: Option<&'a str>,
     before: Vec<&'a LoadTest>,
     after: Vec<&'a LoadTest>,
+    /// Why they may not belong together.
+    strangers: Option<String>,
+}
+
+/// Latency at another concurrency is another question.
+fn other_load(pair: &Pair<'_>) -> Option<String> {
+    let all = || pair.before.iter().chain(&pair.after);
+    let peaks = || all().filter_map(|test| test.peak_concurrency);
+    let (least, most) = (peaks().min()?, peaks().max()?);
+    let of = |tests: &[&LoadTest]| {
+        let peaks = tests.iter().filter_map(|test| test.peak_concurrency);
+        let (least, most) = (peaks.clone().min()?, peaks.max()?);
+        Some(match least == most {
+            true => least.to_string(),
+            false => format!("{least} to {most}"),
+        })
+    };
+    let (before, after) = (of(&pair.before)?, of(&pair.after)?);
+    (most as f64 > least as f64 * (1.0 + MAX_CONCURRENCY_DIFFERENCE))
+        .then(|| format!("{before} at once before and {after} after"))
 }
 
 fn pairs<'a>(before: &'a [LoadTest], after: &'a [LoadTest]) -> (Vec<Pair<'a>>, Vec<String>) {
@@ -89,6 +114,7 @@ fn pairs<'a>(before: &'a [LoadTest], after: &'a [LoadTest]) -> (Vec<Pair<'a>>, V
             scenario: name,
             before: of(before, name),
             after: of(after, name),
+            strangers: None,
         };
         match pair.before.is_empty() || pair.after.is_empty() {
             true => alone.push(name.unwrap_or("(no name)").to_owned()),
@@ -98,10 +124,13 @@ fn pairs<'a>(before: &'a [LoadTest], after: &'a [LoadTest]) -> (Vec<Pair<'a>>, V
     // Tools that name no scenario on one side only: what else could be meant?
     if pairs.is_empty() && alone.len() == 2 {
         let all = |tests: &'a [LoadTest]| tests.iter().collect();
+        let named = |tests: &'a [LoadTest]| tests.first().and_then(|t| t.scenario.as_deref());
+        let strangers = named(before).zip(named(after));
         let pair = Pair {
             scenario: None,
             before: all(before),
             after: all(after),
+            strangers: strangers.map(|(b, a)| format!("scenario `{b}` before and `{a}` after")),
         };
         if !pair.before.is_empty() && !pair.after.is_empty() {
             return (vec![pair], Vec::new());

@@ -79,10 +79,12 @@ pub(super) fn ask(setting: &Setting) -> Result<GateResult, BadInput> {
     worse.extend(regressions::of_load(setting, &loads, &alone));
     worse.extend(regressions::of_memory(setting)?);
     let count = worse.iter().filter(|c| c.status == Status::Fail).count();
+    let unchecked = regressions::unchecked(&worse);
     checks.extend(worse);
     checks.push(count_check(count, &shown));
     Ok(GateResult {
         waivers: waivers.into_uses(),
+        notes: unchecked.into_iter().collect(),
         figures: vec![
             ("regressions", json!(count)),
             (

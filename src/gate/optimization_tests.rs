@@ -233,3 +233,67 @@ fn memory_is_held_against_that_of_before() {
         Outcome::Inconclusive
     );
 }
+
+#[test]
+fn load_tests_of_another_load_are_not_comparable() {
+    let dir = root(&comparison(-0.20, 0.03, "improved"));
+    let file = |name: &str, scenario: &str, peak: u64| {
+        let path = dir.path().join(name);
+        let test = json!({"scenario": scenario, "throughput_per_second": 1000.0, "error_rate": 0.0,
+            "peak_concurrency": peak, "latency_ms": {"p95": 100.0}});
+        fs::write(&path, test.to_string()).expect("written");
+        vec![path]
+    };
+    for (scenario, peak, reason) in [
+        ("peak", 70, None),
+        ("peak", 16, Some("64 at once before and 16 after")),
+        (
+            "other",
+            64,
+            Some("scenario `peak` before and `other` after"),
+        ),
+    ] {
+        let mut setting = setting(dir.path(), "", Edition::Eighteen);
+        setting.given.before_load = file("before.json", "peak", 64);
+        setting.given.after_load = file("after.json", scenario, peak);
+        let result = asked(&setting);
+        match reason {
+            None => {
+                assert_eq!(result.outcome(), Outcome::Pass);
+                let said = result
+                    .checks
+                    .iter()
+                    .any(|c| c.actual.contains("n = 1 a side"));
+                assert!(said, "{:#?}", result.checks);
+            }
+            Some(reason) => {
+                assert_eq!(result.outcome(), Outcome::Inconclusive, "{reason}");
+                assert!(
+                    result.obstacles()[0].actual.contains(reason),
+                    "{:?}",
+                    result.obstacles()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_not_checked_is_said() {
+    let dir = root(&comparison(-0.20, 0.03, "improved"));
+    for (edition, status) in [
+        (Edition::Fourteen, Status::NotApplicable),
+        (Edition::Eighteen, Status::Warn),
+    ] {
+        let result = asked(&setting(dir.path(), "", edition));
+        assert_eq!(result.outcome(), Outcome::Pass);
+        let load = result.checks.iter().find(|c| c.id == "load-regressions");
+        assert_eq!(load.map(|c| c.status), Some(status));
+        assert_eq!(
+            result.notes,
+            [
+                "not checked for regressions: p95 latency, throughput and error rate of load tests; memory of the services"
+            ]
+        );
+    }
+}

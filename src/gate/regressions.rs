@@ -4,13 +4,13 @@
 //! it regressed, which takes support by the data; a load test when it crosses its bound, which is wide enough for the
 //! spread of single runs, and where there are several, when these agree.
 
-use super::Setting;
 use super::check::{Check, Status, percent, signed_percent};
 use super::command;
 use super::comparison::{Change, Comparison, Direction};
 use super::config::KpiMetric;
 use super::documents::{BadInput, expect_schema, named_json};
-use super::load_change::LoadChanges;
+use super::load_change::{LoadChange, LoadChanges};
+use super::{Edition, Setting};
 use crate::capacity;
 
 /// More regressions than this are not listed one by one.
@@ -67,16 +67,43 @@ pub(super) fn of_hot_paths(setting: &Setting, comparison: &Comparison, shown: &s
     worse.iter().take(MAX_LISTED).map(check).collect()
 }
 
+/// Edition 18 wants them, but does not say that it fails without.
+fn without_load_tests(setting: &Setting) -> Status {
+    match setting.edition {
+        Edition::Fourteen => Status::NotApplicable,
+        Edition::Eighteen => Status::Warn,
+    }
+}
+
+/// The thresholds that nothing was held against, for the verdict's first lines.
+pub(super) fn unchecked(checks: &[Check]) -> Option<String> {
+    let titles: Vec<&str> = checks
+        .iter()
+        .filter(|check| {
+            check.status == Status::NotApplicable
+                || check.id == "load-regressions" && check.status == Status::Warn
+        })
+        .map(|check| check.title.as_str())
+        .collect();
+    (!titles.is_empty()).then(|| format!("not checked for regressions: {}", titles.join("; ")))
+}
+
 /// A metric that must not grow (or shrink) beyond a bound.
 pub(super) fn of_load(setting: &Setting, loads: &[LoadChanges], alone: &[String]) -> Vec<Check> {
     let bounds = &setting.config.own.optimization.regressions;
     if loads.is_empty() {
-        let check = Check::new("load-regressions", "load tests before and after")
-            .expected("no p95 latency, throughput or error rate beyond its bound");
+        let check = Check::new(
+            "load-regressions",
+            "p95 latency, throughput and error rate of load tests",
+        )
+        .expected("no p95 latency, throughput or error rate beyond its bound");
         let remedy = "give them: --before-load FILE --after-load FILE, or `optimization.before_load` in the gate config";
         return vec![match alone.is_empty() {
             true => check
-                .found(Status::NotApplicable, "none were given")
+                .found(
+                    without_load_tests(setting),
+                    "no load tests before and after were given",
+                )
                 .remedy(remedy),
             false => check.fail(
                 format!("no test of both sides; only one has {}", alone.join(", ")),
@@ -86,6 +113,19 @@ pub(super) fn of_load(setting: &Setting, loads: &[LoadChanges], alone: &[String]
     }
     let mut checks = Vec::new();
     for load in loads {
+        if let Some(reason) = &load.incomparable {
+            let check = Check::new(
+                format!("load-change:{}", load.scenario),
+                format!("load test `{}`", load.scenario),
+            );
+            checks.push(
+                check
+                    .expected("the same scenario at the same concurrency on both sides")
+                    .found(Status::Inconclusive, format!("not comparable: {reason}"))
+                    .remedy("run the same load test on both sides, and give both results"),
+            );
+            continue;
+        }
         checks.push(relative_check(
             load,
             KpiMetric::LatencyP95,
@@ -128,10 +168,11 @@ fn relative_check(load: &LoadChanges, metric: KpiMetric, label: &str, bound: f64
         return check.found(Status::NotApplicable, "it was 0 before");
     };
     let actual = format!(
-        "{} ({:.2} to {:.2})",
+        "{} ({:.2} to {:.2}{})",
         signed_percent(relative),
         change.before,
-        change.after
+        change.after,
+        spread(change)
     );
     let sign = bound.signum();
     if relative * sign <= bound.abs() {
@@ -145,6 +186,15 @@ fn relative_check(load: &LoadChanges, metric: KpiMetric, label: &str, bound: f64
         false => check
             .found(Status::Inconclusive, format!("{actual}, but the runs differ as much among themselves"))
             .remedy("run more load tests on each side"),
+    }
+}
+
+/// That too few runs say nothing of their spread.
+fn spread(change: &LoadChange) -> String {
+    match (change.interval, change.runs) {
+        (None, Some((1, 1))) => "; n = 1 a side, spread unknown".into(),
+        (None, Some((b, a))) => format!("; n = {b} before and {a} after, spread unknown"),
+        _ => String::new(),
     }
 }
 
@@ -180,7 +230,7 @@ fn error_check(load: &LoadChanges, bound: f64) -> Check {
 /// Memory of each service, where a capacity analysis of before was given.
 pub(super) fn of_memory(setting: &Setting) -> Result<Vec<Check>, BadInput> {
     let Some(path) = &setting.config.own.optimization.before_capacity else {
-        let check = Check::new("memory", "memory before and after")
+        let check = Check::new("memory", "memory of the services")
             .expected("not beyond its bound")
             .found(Status::NotApplicable, "no capacity analysis of before was given")
             .remedy("keep capacity-analysis.json of before, and name it as `optimization.before_capacity`");
