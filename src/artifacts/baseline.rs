@@ -4,8 +4,8 @@
 use super::publish::{Published, basic_stamp, set_aside};
 use super::root::{Existing, Locked};
 use super::{ArtifactError, ArtifactRoot};
-use crate::render::escape::visible;
 use crate::baseline::{self, Baseline, CSV_FILE, JSON_FILE, Measurement};
+use crate::render::escape::visible;
 
 /// Disagreements that are told one by one.
 const MAX_NOTES: usize = 5;
@@ -90,15 +90,25 @@ mod tests {
         let put = |metric| publish_baseline(&root, vec![figure(metric, 2.0)], 1 << 60);
         put("p95_latency").expect("written");
         let csv = dir.path().join(CSV_FILE);
-        let mut rows = fs::read_to_string(&csv).expect("written").replace(",2,", ",9,");
+        let mut rows = fs::read_to_string(&csv)
+            .expect("written")
+            .replace(",2,", ",9,");
         rows.push_str("web,own,7,ms,2026-01-01T00:00:00Z,mine\n");
         fs::write(&csv, rows).expect("writable");
         let (all, published) = put("throughput").expect("written");
         let value = |service, metric| all.get(service, metric).map(|m| m.value);
         assert_eq!(value("web", "own"), Some(7.0));
-        assert_eq!(value("api", "p95_latency"), Some(2.0), "of one time: the JSON file's");
+        assert_eq!(
+            value("api", "p95_latency"),
+            Some(2.0),
+            "of one time: the JSON file's"
+        );
         assert_eq!(published.notes.len(), 1, "{:?}", published.notes);
-        assert!(published.notes[0].contains("`p95_latency` of `api` is 9"), "{:?}", published.notes);
+        assert!(
+            published.notes[0].contains("`p95_latency` of `api` is 9"),
+            "{:?}",
+            published.notes
+        );
     }
 
     fn figure(metric: &str, value: f64) -> Measurement {

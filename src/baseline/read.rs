@@ -48,8 +48,14 @@ pub(super) fn opened(
 ) -> Result<Option<Vec<u8>>, BaselineError> {
     let file = || path.display().to_string();
     read.map_err(|error| match error {
-        InsideError::TooLarge { limit } => BaselineError::TooLong { file: file(), limit },
-        InsideError::Io(source) => BaselineError::Io { file: file(), source },
+        InsideError::TooLarge { limit } => BaselineError::TooLong {
+            file: file(),
+            limit,
+        },
+        InsideError::Io(source) => BaselineError::Io {
+            file: file(),
+            source,
+        },
         error => BaselineError::Io {
             file: file(),
             source: io::Error::other(error),

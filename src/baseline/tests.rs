@@ -76,8 +76,13 @@ fn neither_a_fifo_nor_an_endless_name_gets_in() {
     read(&dir.path().join(JSON_FILE)).expect_err("no regular file");
     let row = format!("api,{},7,ms,{NOON}", "x".repeat(100_000));
     let csv = format!("service,metric,value,unit,timestamp\n{row}\n");
-    let error = from_bytes(csv.as_bytes()).expect_err("too long").to_string();
-    assert!(error.contains("metric") && error.contains("4,000"), "{error}");
+    let error = from_bytes(csv.as_bytes())
+        .expect_err("too long")
+        .to_string();
+    assert!(
+        error.contains("metric") && error.contains("4,000"),
+        "{error}"
+    );
 }
 
 #[test]

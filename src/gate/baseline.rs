@@ -157,14 +157,25 @@ fn service_check(
     if let Some(refusal) = waivers.refusal(Scope::Service, service) {
         actual = format!("{actual}; its waiver {refusal}");
     }
-    let remedy = save_command(setting);
+    let by_wrk = rows
+        .iter()
+        .any(|row| row.service == service && row.source.ends_with("(wrk)"));
+    let mut remedy = save_command(setting, Some(service));
+    if missing.contains(&"p95_latency") && by_wrk {
+        remedy = format!(
+            "wrk prints no 95th percentile: take `p95_latency` out of the `required_metrics` of `{service}` (`p99_latency` \
+             is there after wrk --latency), or use k6, Locust, JMeter, Artillery, hey or oha; else {remedy}"
+        );
+    }
     (check.fail(actual, remedy), there)
 }
 
-fn save_command(setting: &Setting) -> String {
+fn save_command(setting: &Setting, service: Option<&str>) -> String {
+    let root = command::path(setting.documents.root());
     format!(
-        "record, measure capacity and run the load test, then: perfprof baseline save --artifacts {}",
-        command::path(setting.documents.root())
+        "record, measure capacity and run the load test (perfprof load-test FILE --scenario NAME --service {} --artifacts \
+         {root}), then: perfprof baseline save --artifacts {root}",
+        command::word(service.unwrap_or("SERVICE")),
     )
 }
 
@@ -181,13 +192,13 @@ fn score_check(
     let Some(score) = score else {
         return check.fail(
             "there is no service with a metric to ask for",
-            save_command(setting),
+            save_command(setting, None),
         );
     };
     let actual = format!("{}: {present} of {asked} figures", percent(score.value));
     match score.is_reached() {
         true => check.pass(actual),
-        false => check.fail(actual, save_command(setting)),
+        false => check.fail(actual, save_command(setting, None)),
     }
 }
 
@@ -216,7 +227,7 @@ fn freshness(
     let check = Check::new("freshness", "age of the baseline")
         .expected(format!("at most {} hours", limit.0))
         .evidence(setting.documents.shown(file));
-    let remedy = save_command(setting);
+    let remedy = save_command(setting, None);
     let check = match hours {
         None => check.fail("there is no figure that is asked for", remedy),
         // Clocks differ a little; a figure from tomorrow is a mistake.

@@ -148,3 +148,22 @@ fn the_intake_report_is_asked_for_where_it_is_named() {
     fs::write(dir.path().join("intake.json"), "{").expect("written");
     ask(&setting).expect_err("damaged");
 }
+
+#[test]
+fn without_a_p95_of_wrk_it_is_said_that_wrk_has_none() {
+    let dir = root();
+    edit(dir.path(), |document| {
+        document["metrics"][1]["metric"] = json!("p99_latency");
+        document["metrics"][0]["source"] = json!("wrk.txt (wrk)");
+    });
+    let result = ask(&setting(dir.path())).expect("readable");
+    let check = result
+        .checks
+        .iter()
+        .find(|c| c.id == "baseline:cart")
+        .expect("a check");
+    let remedy = check.remedy.as_deref().unwrap_or_default();
+    assert!(remedy.contains("wrk prints no 95th percentile"), "{remedy}");
+    assert!(remedy.contains("`required_metrics` of `cart`"), "{remedy}");
+    assert!(remedy.contains("--service cart"), "{remedy}");
+}

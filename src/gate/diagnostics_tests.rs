@@ -367,3 +367,67 @@ fn too_few_critical_services_are_told_even_when_all_is_well() {
         first(&result)
     );
 }
+
+#[test]
+fn the_command_of_a_load_remedy_is_what_the_gate_accepts() {
+    let root = Root::new();
+    root.edit("load-test-results.json", |peak| {
+        peak.as_object_mut()
+            .expect("one")
+            .remove("peak_concurrency");
+    });
+    fs::remove_file(root.path().join("search.json")).expect("was there");
+    let result = root.ask();
+    let remedy = |id: &str| {
+        let check = result.checks.iter().find(|c| c.id == id).expect("a check");
+        check.remedy.clone().expect("a remedy")
+    };
+    let shown = root.path().display();
+    let stated = format!(
+        "perfprof load-test FILE --scenario peak --concurrency 64 --service SERVICE --artifacts {shown}"
+    );
+    assert!(
+        remedy("load:peak").contains(&stated),
+        "{}",
+        remedy("load:peak")
+    );
+    let brought =
+        format!("perfprof load-test FILE --scenario search --service SERVICE --artifacts {shown}");
+    assert!(
+        remedy("load:search").contains(&brought),
+        "{}",
+        remedy("load:search")
+    );
+    // What that command writes.
+    let of = |name: &str, peak: Option<u64>| json!({"scenario": name, "throughput_per_second": 5.0, "error_rate": 0.0, "peak_concurrency": peak});
+    let both = json!({"schema": "perfprof.load-test", "schema_version": 1, "scenarios": [of("peak", Some(64)), of("search", None)]});
+    root.write("load-test-results.json", &both);
+    assert_eq!(
+        root.ask().outcome(),
+        Outcome::Pass,
+        "{:#?}",
+        root.ask().obstacles()
+    );
+}
+
+#[test]
+fn a_flame_graph_of_another_service_is_none() {
+    let root = Root::new();
+    let path = root.path().join("profiling-report.md");
+    let report = fs::read_to_string(&path).expect("there");
+    let swapped = report.replace("](diagnostics/cart-", "](diagnostics/db-");
+    assert_ne!(report, swapped);
+    fs::write(&path, swapped).expect("written");
+    let result = root.ask();
+    let check = result
+        .checks
+        .iter()
+        .find(|c| c.id == "profiling:cart")
+        .expect("a check");
+    assert_eq!(check.status, Status::Fail);
+    assert!(
+        check.actual.contains("is another's: `diagnostics/db-"),
+        "{}",
+        check.actual
+    );
+}

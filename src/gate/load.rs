@@ -11,7 +11,7 @@ use super::command;
 use super::config::{Scenario, Share};
 use super::documents::{BadInput, unreadable};
 use super::waiver::{Scope, Waivers};
-use crate::artifacts::{read_inside, read_named};
+use crate::artifacts::{LOAD_TESTS, read_inside, read_named};
 use crate::load_test::{self, ContentError, LoadTest, MAX_BYTES, Split};
 
 /// A part of the score: how much of it was reached, its checks, and what it was computed from.
@@ -49,13 +49,16 @@ pub(super) fn score(setting: &Setting, waivers: &mut Waivers) -> Result<Scored, 
             Some(name) => Some(inside(setting, name)?),
             None => None,
         };
-        let results = own.as_ref().unwrap_or(&general);
+        let results = match own.as_ref() {
+            Some(own) if !in_general(&general, own, scenario) => own,
+            _ => &general,
+        };
         // A result without a name can only be that of a scenario that has the file for itself.
         let same_file = plan
             .scenarios
             .iter()
             .filter(|s| s.results == scenario.results);
-        let alone = same_file.count() == 1;
+        let alone = same_file.count() == 1 && !(own.is_some() && std::ptr::eq(results, &general));
         let test = matching(results, &scenario.name.value.0, &named, alone);
         let check = judge(setting, scenario, results, test, waivers);
         if check.status != Status::Waived {
@@ -69,6 +72,24 @@ pub(super) fn score(setting: &Setting, waivers: &mut Waivers) -> Result<Scored, 
     }
     scored.score = (whole > 0.0).then(|| reached / whole);
     Ok(scored)
+}
+
+/// Whether the general results have a scenario by its name, when the file that is its own is missing, or does not say
+/// how many at once: `perfprof load-test --concurrency` writes there.
+fn in_general(general: &Results, own: &Results, scenario: &Scenario) -> bool {
+    let lacks = match own.tests.as_deref() {
+        None => true,
+        Some(tests) => {
+            scenario.concurrency.is_some() && tests.iter().all(|t| t.peak_concurrency.is_none())
+        }
+    };
+    let mut tests = general.tests.iter().flatten();
+    lacks && tests.any(|test| is_called(test, &scenario.name.value.0))
+}
+
+fn is_called(test: &LoadTest, scenario: &str) -> bool {
+    let name = test.scenario.as_deref().map(str::trim);
+    name.is_some_and(|name| name.eq_ignore_ascii_case(scenario))
 }
 
 /// The highest concurrency of any test, for the verdict's figures.
@@ -129,10 +150,7 @@ fn matching<'a>(
     alone: bool,
 ) -> Option<&'a LoadTest> {
     let tests = results.tests.as_ref()?;
-    let same = |test: &&LoadTest| {
-        let name = test.scenario.as_deref().map(str::trim);
-        name.is_some_and(|name| name.eq_ignore_ascii_case(scenario))
-    };
+    let same = |test: &&LoadTest| is_called(test, scenario);
     if let Some(test) = tests.iter().rev().find(same) {
         return Some(test);
     }
@@ -184,7 +202,16 @@ fn judge(
     let actual = description(test);
     match fault(test, asked, limit) {
         None => check.pass(actual),
-        Some(fault) => check.fail(format!("{fault} ({actual})"), rerun),
+        Some(fault) => {
+            let remedy = match (asked, test.peak_concurrency) {
+                (Some(asked), None) => format!(
+                    "if it had {asked} at once or more, say how many: {}",
+                    bring(setting, Some(scenario), true)
+                ),
+                _ => rerun,
+            };
+            check.fail(format!("{fault} ({actual})"), remedy)
+        }
     }
 }
 
@@ -280,23 +307,48 @@ fn names(tests: &[LoadTest]) -> String {
     }
 }
 
-/// What brings a scenario into the results; a file of its own is to be there under its name.
+/// What brings a scenario into the results.
 fn rerun(setting: &Setting, scenario: Option<&Scenario>) -> String {
     let asked = scenario.and_then(|s| s.concurrency);
     let at_once = asked.map(|n| format!(" with at least {n} at once"));
-    let name = scenario.map_or("NAME", |s| s.name.value.0.as_str());
-    let root = command::path(setting.documents.root());
-    let then = match scenario.and_then(|s| s.results.as_deref()) {
-        Some(file) => format!("save its result as {root}/{}", command::word(file)),
-        None => format!(
-            "perfprof load-test RESULT --scenario {} --artifacts {root}",
-            command::word(name)
-        ),
-    };
     format!(
-        "run the load test{} (k6, Locust, JMeter, Artillery, hey, oha, wrk --latency), then: {then}",
-        at_once.unwrap_or_default()
+        "run the load test{} (k6, Locust, JMeter, Artillery, hey, oha, wrk --latency), then: {}",
+        at_once.unwrap_or_default(),
+        bring(setting, scenario, false)
     )
+}
+
+/// The command that puts a tool's result where the gate looks.
+fn bring(setting: &Setting, scenario: Option<&Scenario>, state_concurrency: bool) -> String {
+    let own = &setting.config.own;
+    let root = command::path(setting.documents.root());
+    // The command writes to one place; a config may have the gate look at another.
+    if own.diagnostics.load_results != LOAD_TESTS && setting.given.report.is_none() {
+        let file = scenario.and_then(|s| s.results.as_deref());
+        let file = file.unwrap_or(&own.diagnostics.load_results);
+        return format!("save its result as {root}/{}", command::word(file));
+    }
+    let name = scenario.map_or("NAME", |s| s.name.value.0.as_str());
+    let service = match own.services.as_slice() {
+        [only] => only.name.value.0.as_str(),
+        _ => "SERVICE",
+    };
+    let asked = scenario.and_then(|s| s.concurrency);
+    let concurrency = match (state_concurrency, asked) {
+        (true, Some(asked)) => format!(" --concurrency {asked}"),
+        _ => String::new(),
+    };
+    let command = format!(
+        "perfprof load-test FILE --scenario {}{concurrency} --service {} --artifacts {root}",
+        command::word(name),
+        command::word(service),
+    );
+    match (state_concurrency, asked) {
+        (false, Some(_)) => {
+            format!("{command} (with --concurrency N where the tool does not say it)")
+        }
+        _ => command,
+    }
 }
 
 #[cfg(test)]

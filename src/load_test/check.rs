@@ -16,7 +16,10 @@ pub(super) fn plausible(test: &LoadTest) -> Result<(), ContentError> {
     ];
     for (field, name) in names {
         if name.is_some_and(|name| name.chars().count() > MAX_NAME) {
-            return Err(ContentError::figure(field, "has more than 2,000 characters"));
+            return Err(ContentError::figure(
+                field,
+                "has more than 2,000 characters",
+            ));
         }
     }
     let rate = test.throughput_per_second;

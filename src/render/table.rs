@@ -85,7 +85,10 @@ mod tests {
         table.row(["x".repeat(100_000), "1".into()]);
         table.row(["y".into(), "2".repeat(70_000)]);
         let lines = table.to_markdown();
-        assert!(lines.lines().all(|line| line.len() == 170_007), "columns align");
+        assert!(
+            lines.lines().all(|line| line.len() == 170_007),
+            "columns align"
+        );
     }
 
     #[test]
