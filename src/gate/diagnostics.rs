@@ -13,7 +13,7 @@ use super::load;
 use super::profiling::{self, Profiled, Profiles};
 use super::result::{GateResult, Part, Score};
 use super::variance;
-use super::waiver::Waivers;
+use super::waiver::{Scope, Waivers};
 use super::{Gate, Setting};
 
 pub(super) fn ask(setting: &Setting) -> Result<GateResult, BadInput> {
@@ -67,6 +67,10 @@ pub(super) fn ask(setting: &Setting) -> Result<GateResult, BadInput> {
     checks.extend(critical_services(setting, &profiled));
     checks.extend(variance::checks(setting, &profiles, &services)?);
     checks.push(score_check(setting, score.as_ref(), &profiled));
+    let scenarios = plan.scenarios.iter().map(|s| s.name.value.0.as_str());
+    waivers.note_unknown(Scope::Scenario, &scenarios.collect::<Vec<_>>());
+    let names: Vec<&str> = services.iter().map(String::as_str).collect();
+    waivers.note_unknown(Scope::Service, &names);
     let alerts = checks.iter().filter(|c| c.status == Status::Warn).count();
     Ok(GateResult {
         score,

@@ -134,6 +134,24 @@ impl Waivers {
         self.uses.iter().find(same).map(|one| one.note.as_str())
     }
 
+    /// Says of those that hold for something nobody asks for that there is no such thing; a misspelt name is one.
+    pub fn note_unknown(&mut self, scope: Scope, known: &[&str]) {
+        let idle = |one: &&mut WaiverUse| {
+            let names_it = one.scope == scope.id() && !known.contains(&one.name.as_str());
+            names_it && one.accepted && !one.applied
+        };
+        for one in self.uses.iter_mut().filter(idle) {
+            one.note = format!(
+                "excuses nothing: no {} of that name is asked for ({})",
+                scope.id(),
+                match known {
+                    [] => "none is".to_owned(),
+                    known => known.join(", "),
+                }
+            );
+        }
+    }
+
     pub fn into_uses(self) -> Vec<WaiverUse> {
         self.uses
     }
@@ -286,6 +304,20 @@ mod tests {
         assert!(waivers.excuse(Scope::Scenario, "peak").is_some());
         let uses = waivers.into_uses();
         assert!(uses[0].accepted && uses[0].applied && uses[0].note.contains("`peak`"));
+    }
+
+    #[test]
+    fn a_waiver_for_what_nobody_asks_for_says_so() {
+        let mut waivers = of(&json!([good()]), Gate::Diagnostics, Edition::Eighteen).expect("read");
+        waivers.note_unknown(Scope::Service, &[]);
+        waivers.note_unknown(Scope::Scenario, &["peak", "search"]);
+        assert!(waivers.uses[0].note.starts_with("holds"));
+        waivers.note_unknown(Scope::Scenario, &["peek", "search"]);
+        let note = &waivers.uses[0].note;
+        assert!(
+            note.contains("no scenario of that name") && note.contains("peek, search"),
+            "{note}"
+        );
     }
 
     #[test]
