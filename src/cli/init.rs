@@ -7,8 +7,8 @@ use super::gate::print;
 use super::status::Log;
 use super::stop::{Exit, Failure};
 use super::workflow_args::InitArgs;
-use crate::gate::Edition;
 use crate::gate::discover::FOLDER;
+use crate::gate::{Edition, Gate};
 
 const TEMPLATE: &str = include_str!("init.yaml");
 
@@ -32,12 +32,33 @@ pub(super) fn run(args: &InitArgs, log: &Log) -> Result<Exit, Failure> {
         }
         result => result.map_err(failed)?,
     };
-    file.write_all(of(args.edition).as_bytes())
-        .map_err(failed)?;
+    let other = Edition::ALL
+        .into_iter()
+        .filter(|edition| *edition != args.edition)
+        .find(|edition| folder.join(format!("{}.yaml", edition.number())).exists());
+    let mut text = of(args.edition);
+    // With two configs a gate has to be told which.
+    let flag = match other {
+        Some(_) => format!(" --edition {}", args.edition.number()),
+        None => String::new(),
+    };
+    for gate in Gate::ALL {
+        let command = format!("perfprof gate {} --", gate.id());
+        let told = format!("perfprof gate {}{flag} --", gate.id());
+        text = text.replace(&command, &told);
+    }
+    file.write_all(text.as_bytes()).map_err(failed)?;
     log.info(format!("wrote {}", path.display()));
+    if let Some(other) = other {
+        let number = other.number();
+        log.warning(format!(
+            "there is a config of edition {number}, too: add `--edition {number}` to the commands in {}",
+            folder.join(format!("{number}.yaml")).display()
+        ));
+    }
     print(&format!(
         "next: put your services and load scenarios into {}, record each service (perfprof record --service NAME --artifacts {}),\n\
-         then ask: perfprof gate diagnostics --coverage 0.90\n",
+         then ask: perfprof gate diagnostics{flag} --coverage 0.90\n",
         path.display(),
         args.edition.artifacts(),
     ))?;
