@@ -6,6 +6,7 @@ use super::publish::{Published, basic_stamp, set_aside};
 use super::root::Existing;
 use super::{ArtifactError, ArtifactRoot};
 use crate::load_test::{self, LoadTest, Split};
+use crate::render::escape::visible;
 
 /// The document's name.
 pub const LOAD_TESTS: &str = "load-test-results.json";
@@ -41,7 +42,10 @@ pub fn publish_load_tests(
     let mut all = present.unwrap_or_default();
     for test in tests {
         match all.iter_mut().find(|old| old.scenario == test.scenario) {
-            Some(old) => *old = test,
+            Some(old) => {
+                published.notes.extend(replaced(old, &test));
+                *old = test;
+            }
             None => all.push(test),
         }
     }
@@ -49,6 +53,28 @@ pub fn publish_load_tests(
     let path = locked.write(LOAD_TESTS, format!("{document:#}\n").as_bytes())?;
     published.files.push(path);
     Ok((all, published))
+}
+
+/// A result of another file or tool may be another test that happens to be called the same.
+fn replaced(old: &LoadTest, new: &LoadTest) -> Option<String> {
+    let file = |test: &LoadTest| test.source.as_ref().map(|source| source.file.clone());
+    if old.tool == new.tool && file(old) == file(new) {
+        return None;
+    }
+    let from = |test: &LoadTest| {
+        let file = file(test).map(|file| format!(" from `{}`", visible(&file)));
+        format!(
+            "{}'s result{}",
+            visible(&test.tool),
+            file.unwrap_or_default()
+        )
+    };
+    Some(format!(
+        "`{}`: {} replaced {} (`--scenario NAME` gives it a name of its own)",
+        visible(new.scenario.as_deref().unwrap_or("default")),
+        from(new),
+        from(old)
+    ))
 }
 
 fn is_ours(bytes: &[u8]) -> bool {
@@ -82,6 +108,23 @@ mod tests {
         }
         let all = load_test::read_all(&dir.path().join(LOAD_TESTS)).expect("readable");
         assert_eq!(all, [test("a", 3.0), test("b", 2.0)]);
+    }
+
+    #[test]
+    fn that_another_tool_s_result_was_replaced_is_said() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let root = ArtifactRoot::open(dir.path()).expect("writable");
+        let mut wrk = test("a", 2.0);
+        wrk.tool = "wrk".into();
+        publish_load_tests(&root, vec![test("a", 1.0)], NOW).expect("written");
+        let (all, published) = publish_load_tests(&root, vec![wrk], NOW).expect("written");
+        assert_eq!(all.len(), 1);
+        assert_eq!(published.notes.len(), 1);
+        let note = &published.notes[0];
+        assert!(
+            note.starts_with("`a`: wrk's result replaced k6's result"),
+            "{note}"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::args::{BaselineArgs, BaselineSaveArgs, BaselineShowArgs, FiguresArgs};
+use super::artifact_root;
 use super::load_test::{read as read_load_test, with_source};
 use super::report::read as read_profile;
 use super::status::Log;
@@ -27,8 +28,8 @@ pub(super) fn run(args: &BaselineArgs, log: &Log) -> Result<Exit, Failure> {
 }
 
 fn save(args: &BaselineSaveArgs, log: &Log) -> Result<Exit, Failure> {
-    let found = figures(&args.figures)?;
-    let artifacts = &args.figures.artifacts;
+    let artifacts = &artifact_root::of(args.figures.artifacts.as_deref(), log)?;
+    let found = figures(&args.figures, artifacts)?;
     let root = ArtifactRoot::open(artifacts).map_err(words::not_written)?;
     // A history that cannot be used is found before anything is replaced.
     let history = match args.no_history {
@@ -58,10 +59,14 @@ fn save(args: &BaselineSaveArgs, log: &Log) -> Result<Exit, Failure> {
 fn show(args: &BaselineShowArgs, log: &Log) -> Result<Exit, Failure> {
     let path = match &args.file {
         Some(file) => file.clone(),
-        None => baseline::find(&args.artifacts).ok_or_else(|| {
-            let message = format!("there is no baseline in `{}`", args.artifacts.display());
-            Failure::message(Exit::BadInput, message).hint("make one with `perfprof baseline save`")
-        })?,
+        None => {
+            let root = artifact_root::of(args.artifacts.as_deref(), log)?;
+            baseline::find(&root).ok_or_else(|| {
+                let message = format!("there is no baseline in `{}`", root.display());
+                Failure::message(Exit::BadInput, message)
+                    .hint("make one with `perfprof baseline save`")
+            })?
+        }
     };
     let baseline = baseline::read(&path).map_err(bad_input)?;
     if let Some(age) = baseline.age(Timestamp::now()) {
@@ -81,8 +86,8 @@ fn show(args: &BaselineShowArgs, log: &Log) -> Result<Exit, Failure> {
 }
 
 /// Everything that was measured, at least one figure.
-pub(super) fn figures(args: &FiguresArgs) -> Result<Vec<Measurement>, Failure> {
-    let mut sources = Sources::of_root(&args.artifacts).map_err(bad_input)?;
+pub(super) fn figures(args: &FiguresArgs, root: &Path) -> Result<Vec<Measurement>, Failure> {
+    let mut sources = Sources::of_root(root).map_err(bad_input)?;
     sources.service = args.service.clone();
     for path in &args.profile {
         let profile = read_profile(path, None)?;
@@ -93,7 +98,7 @@ pub(super) fn figures(args: &FiguresArgs) -> Result<Vec<Measurement>, Failure> {
             bottleneck::entry(&profile, &analysis),
         );
     }
-    let mut tests = standing_load_tests(&args.artifacts)?;
+    let mut tests = standing_load_tests(root)?;
     for path in &args.load_test {
         tests.extend(read_load_test(path, Split::Scenarios)?);
     }
@@ -105,10 +110,7 @@ pub(super) fn figures(args: &FiguresArgs) -> Result<Vec<Measurement>, Failure> {
     }
     let found = baseline::collect(&sources, Timestamp::now()).map_err(bad_input)?;
     if found.is_empty() {
-        let message = format!(
-            "there is nothing measured in `{}`",
-            args.artifacts.display()
-        );
+        let message = format!("there is nothing measured in `{}`", root.display());
         return Err(Failure::message(Exit::BadInput, message).hint(
             "run `perfprof record`, `perfprof capacity` or `perfprof load-test` first, or give `--profile FILE` or \
              `--load-test FILE`",

@@ -98,22 +98,25 @@ pub(super) fn found(
     edition: Option<Edition>,
     artifacts: Option<&Path>,
 ) -> Result<Discovered, Failure> {
-    discover(Path::new(""), config, edition, artifacts).map_err(|error| {
-        let hint = match &error {
-            DiscoverError::Several { .. } => "choose with --edition 14|18 or --config FILE",
-            DiscoverError::Outside { .. } => {
-                "name a folder below the repository's root, or give this one with --artifacts DIR"
-            }
-            DiscoverError::Config(_) => {
-                "repair it; `perfprof init --edition 18 --dir EMPTY` writes an example with all keys"
-            }
-        };
-        let exit = match &error {
-            DiscoverError::Several { .. } => Exit::Usage,
-            DiscoverError::Config(_) | DiscoverError::Outside { .. } => Exit::BadInput,
-        };
-        Failure::new(exit, error).hint(hint)
-    })
+    discover(Path::new(""), config, edition, artifacts).map_err(config_failure)
+}
+
+/// Why there is no config that could be used, and what helps.
+pub(super) fn config_failure(error: DiscoverError) -> Failure {
+    let hint = match &error {
+        DiscoverError::Several { .. } => "choose with --edition 14|18 or --config FILE",
+        DiscoverError::Outside { .. } => {
+            "name a folder below the repository's root, or give this one with --artifacts DIR"
+        }
+        DiscoverError::Config(_) => {
+            "repair it; `perfprof init --edition 18 --dir EMPTY` writes an example with all keys"
+        }
+    };
+    let exit = match &error {
+        DiscoverError::Several { .. } => Exit::Usage,
+        DiscoverError::Config(_) | DiscoverError::Outside { .. } => Exit::BadInput,
+    };
+    Failure::new(exit, error).hint(hint)
 }
 
 fn setting(args: &GateArgs, found: Discovered) -> Result<Setting, Failure> {

@@ -6,17 +6,21 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::args::LoadTestArgs;
+use super::artifact_root;
 use super::status::Log;
 use super::stdout::print;
 use super::stop::{Exit, Failure};
 use super::words;
 use crate::artifacts::{ArtifactRoot, publish_load_tests};
-use crate::load_test::{self, LoadTest, Source, Split};
+use crate::load_test::{self, LoadTest, ReadError, Source, Split};
 use crate::render::{escape::visible, load_tests};
 use crate::sys::usage::unix_ns;
 
 /// What a scenario without a name is called; k6 does, too.
 const UNNAMED: &str = "default";
+
+const WANTED: &str = "give what k6 (`--summary-export`, `handleSummary`), Locust (`--csv`, `--json-file`), JMeter (JTL), Artillery \
+     (`--output`), hey, oha (`--output-format json`) or wrk (`--latency`) wrote when the test had ended";
 
 pub(super) fn run(args: &LoadTestArgs, log: &Log) -> Result<Exit, Failure> {
     let split = match args.per_endpoint {
@@ -25,7 +29,17 @@ pub(super) fn run(args: &LoadTestArgs, log: &Log) -> Result<Exit, Failure> {
     };
     let mut tests = Vec::new();
     for file in &args.files {
-        tests.extend(read(file, split)?);
+        // `locust --csv` writes four files, and a pattern gives all of them.
+        match load_test::read_split(file, split) {
+            Err(ReadError::Content { fault, .. }) if fault.is_beside() && args.files.len() > 1 => {
+                log.warning(format!("`{}` is skipped: {fault}", file.display()));
+            }
+            read => tests.extend(told(read, file)?),
+        }
+    }
+    if tests.is_empty() {
+        let message = "none of the files is a result of a load test";
+        return Err(Failure::message(Exit::BadInput, message).hint(WANTED));
     }
     join_history(&mut tests);
     let mut tests = chosen(tests, args)?;
@@ -41,7 +55,8 @@ pub(super) fn run(args: &LoadTestArgs, log: &Log) -> Result<Exit, Failure> {
         }
         remarks(test).iter().for_each(|remark| log.warning(remark));
     }
-    let root = ArtifactRoot::open(&args.artifacts).map_err(words::not_written)?;
+    let folder = artifact_root::of(args.artifacts.as_deref(), log)?;
+    let root = ArtifactRoot::open(&folder).map_err(words::not_written)?;
     let (all, published) =
         publish_load_tests(&root, tests, unix_ns()).map_err(words::not_written)?;
     published.notes.iter().for_each(|note| log.warning(note));
@@ -57,13 +72,11 @@ pub(super) fn run(args: &LoadTestArgs, log: &Log) -> Result<Exit, Failure> {
 
 /// A file's results, with where they come from.
 pub(super) fn read(path: &Path, split: Split) -> Result<Vec<LoadTest>, Failure> {
-    let tests = load_test::read_split(path, split);
-    let mut tests = tests.map_err(|error| {
-        Failure::new(Exit::BadInput, error).hint(
-            "give what k6 (`--summary-export`, `handleSummary`), Locust (`--csv`, `--json-file`), JMeter (JTL), Artillery \
-             (`--output`), hey, oha (`--output-format json`) or wrk (`--latency`) wrote when the test had ended",
-        )
-    })?;
+    told(load_test::read_split(path, split), path)
+}
+
+fn told(read: Result<Vec<LoadTest>, ReadError>, path: &Path) -> Result<Vec<LoadTest>, Failure> {
+    let mut tests = read.map_err(|error| Failure::new(Exit::BadInput, error).hint(WANTED))?;
     with_source(&mut tests, path);
     Ok(tests)
 }
@@ -179,7 +192,7 @@ mod tests {
             concurrency,
             service: None,
             per_endpoint: false,
-            artifacts: ".".into(),
+            artifacts: None,
             json: false,
         }
     }

@@ -6,6 +6,7 @@
 
 mod args;
 mod arm;
+mod artifact_root;
 mod baseline;
 mod capacity;
 mod choose;

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::args::TrendArgs;
+use super::artifact_root;
 use super::baseline::{add, figures, history_failed, open_history};
 use super::status::Log;
 use super::stdout::print;
@@ -12,7 +13,7 @@ use crate::history::{self, History};
 use crate::render::trends;
 
 pub(super) fn run(args: &TrendArgs, log: &Log) -> Result<Exit, Failure> {
-    let artifacts = &args.figures.artifacts;
+    let artifacts = &artifact_root::of(args.figures.artifacts.as_deref(), log)?;
     let asked = args.figures.history.as_deref();
     let given = !args.figures.profile.is_empty() || !args.figures.load_test.is_empty();
     if given && !args.add {
@@ -20,7 +21,7 @@ pub(super) fn run(args: &TrendArgs, log: &Log) -> Result<Exit, Failure> {
         return Err(Failure::message(Exit::Usage, message).hint("add `--add`"));
     }
     let history = if args.add {
-        let found = figures(&args.figures)?;
+        let found = figures(&args.figures, artifacts)?;
         let (path, mut history) = open_history(asked, artifacts)?;
         add(&mut history, &path, &found, log)?;
         history

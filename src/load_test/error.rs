@@ -31,6 +31,9 @@ pub enum ContentError {
     /// A figure that is not there, or is no sensible number; `at` is its place in the document.
     #[error("`{at}` {message}")]
     Figure { at: String, message: &'static str },
+    /// What a tool writes beside its results.
+    #[error("{0}")]
+    Beside(&'static str),
     #[error(
         "line 1: none of the formats that are known begins like this (k6, Locust, JMeter, Artillery, hey, oha, wrk, \
          perfprof.load-test)"
@@ -44,6 +47,11 @@ impl ContentError {
             at: at.into(),
             message,
         }
+    }
+
+    /// Whether it is no damage, but a file that holds something else.
+    pub fn is_beside(&self) -> bool {
+        matches!(self, ContentError::Beside(_))
     }
 
     pub(super) fn line(line: usize, message: impl Into<String>) -> ContentError {

@@ -15,6 +15,22 @@ const MAX_SCENARIOS: usize = 1_000;
 /// Tags by which a test is told apart, the better first.
 const TAGS: [&str; 2] = ["scenario", "group"];
 
+/// What `k6 run --out json` and `--out csv` write: each sample, without any summary.
+pub(super) fn is_points(first_line: &str) -> bool {
+    let json = first_line.starts_with('{')
+        && ["Metric", "Point"]
+            .iter()
+            .any(|kind| first_line.contains(&format!(r#""type":"{kind}""#)));
+    json || first_line.starts_with("metric_name,timestamp,metric_value")
+}
+
+pub(super) fn points() -> ContentError {
+    ContentError::line(
+        1,
+        "these are k6's single points (`--out json` or `--out csv`); run k6 with `--summary-export FILE`, and give that file",
+    )
+}
+
 pub(super) fn read(root: &Field<'_>, split: Split) -> Result<Vec<LoadTest>, ContentError> {
     let crossed = crossed(&root.at("metrics"))?;
     let whole = one(root, None, &crossed)?;

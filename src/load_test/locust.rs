@@ -24,6 +24,22 @@ pub(super) fn is_history(first_line: &str) -> bool {
     matches!(head.as_slice(), [time, users, ..] if time == "Timestamp" && users == "User Count")
 }
 
+/// `_failures.csv` and `_exceptions.csv`, which `--csv` writes, too.
+pub(super) fn beside(first_line: &str) -> Option<ContentError> {
+    let head = fields(first_line, b',');
+    let head: Vec<&str> = head.iter().map(|name| &**name).collect();
+    let what = match head.as_slice() {
+        ["Method", "Name", "Error", "Occurrences", ..] => {
+            "it is Locust's list of failures; the figures are in `_stats.csv`"
+        }
+        ["Count", "Message", "Traceback", ..] => {
+            "it is Locust's list of exceptions; the figures are in `_stats.csv`"
+        }
+        _ => return None,
+    };
+    Some(ContentError::Beside(what))
+}
+
 pub(super) fn read_statistics(text: &str, split: Split) -> Result<Vec<LoadTest>, ContentError> {
     let mut table = Table::new(text, b',', None)?;
     let name = table.column(&["Name"])?;

@@ -157,6 +157,8 @@ pub fn all_from_bytes(bytes: &[u8], split: Split) -> Result<Vec<LoadTest>, Conte
     let first = text.lines().find(|line| !line.trim().is_empty());
     let first = first.ok_or(ContentError::Empty)?.trim();
     let tests = match first {
+        _ if k6::is_points(first) => return Err(k6::points()),
+        _ if let Some(beside) = locust::beside(first) => return Err(beside),
         _ if first.starts_with(['{', '[']) => json::read(text, split)?,
         _ if first.starts_with('<') => jmeter::read_xml(text, split)?,
         _ if locust::is_statistics(first) => locust::read_statistics(text, split)?,

@@ -45,6 +45,28 @@ fn a_fifo_is_refused_and_not_waited_for() {
 }
 
 #[test]
+fn what_tools_write_beside_their_results_is_named() {
+    for head in [
+        "Method,Name,Error,Occurrences",
+        "Count,Message,Traceback,Nodes",
+    ] {
+        let error = all_from_bytes(head.as_bytes(), Split::Scenarios).expect_err("no result");
+        assert!(
+            error.is_beside() && error.to_string().contains("_stats.csv"),
+            "{error}"
+        );
+    }
+    for first in [
+        r#"{"type":"Metric","data":{"name":"http_reqs","type":"counter"},"metric":"http_reqs"}"#,
+        r#"{"metric":"http_reqs","type":"Point","data":{"value":1}}"#,
+        "metric_name,timestamp,metric_value,check,error",
+    ] {
+        let said = error(&format!("{first}\n{first}\n"));
+        assert!(said.contains("--summary-export"), "{said}");
+    }
+}
+
+#[test]
 fn every_tool_is_told_by_its_content_and_its_throughput_read() {
     let expected = [
         (

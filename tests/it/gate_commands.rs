@@ -301,3 +301,51 @@ fn names_cannot_move_the_cursor() {
     );
     assert!(said.contains("--service 'a\\x1b[2Jb; reboot'"), "{said}");
 }
+
+#[test]
+fn a_second_edition_s_config_has_commands_that_say_which() {
+    let folder = folder();
+    for (edition, flag) in [("14", false), ("18", true)] {
+        let init = run(folder.path(), &["init", "--edition", edition]);
+        assert_eq!(init.status.code(), Some(exit::SUCCESS), "{}", error(&init));
+        assert_eq!(
+            error(&init).contains("add `--edition 14`"),
+            flag,
+            "{}",
+            error(&init)
+        );
+        let path = format!("config/protocol_gates/{edition}.yaml");
+        let written = fs::read_to_string(folder.path().join(path)).expect("written");
+        let command = format!("\"perfprof gate diagnostics --edition {edition} --coverage 0.90\"");
+        assert_eq!(written.contains(&command), flag);
+    }
+}
+
+#[test]
+fn lists_of_locust_beside_its_figures_are_skipped() {
+    let folder = folder();
+    let figures = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/fixtures/load_tests/locust_stats.csv"
+    );
+    let list = folder.path().join("locust_failures.csv");
+    fs::write(&list, "Method,Name,Error,Occurrences\nGET,/,x,1\n").expect("written");
+    let list = list.to_string_lossy().into_owned();
+    let both = run(
+        folder.path(),
+        &["load-test", figures, &list, "--concurrency", "4"],
+    );
+    assert_eq!(both.status.code(), Some(exit::SUCCESS), "{}", error(&both));
+    assert!(
+        error(&both).contains("is skipped: it is Locust's list of failures"),
+        "{}",
+        error(&both)
+    );
+    let alone = run(folder.path(), &["load-test", &list]);
+    assert_eq!(
+        alone.status.code(),
+        Some(exit::BAD_INPUT),
+        "{}",
+        error(&alone)
+    );
+}

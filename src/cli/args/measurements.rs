@@ -26,9 +26,9 @@ pub(in crate::cli) struct LoadTestArgs {
     /// Make a scenario of each endpoint (Locust) or label (JMeter)
     #[arg(long)]
     pub per_endpoint: bool,
-    /// Folder for load-test-results.json
-    #[arg(long, value_name = "DIR", default_value = ".artifacts/performance")]
-    pub artifacts: PathBuf,
+    /// Folder for load-test-results.json [default: the gate config's, else .artifacts/performance]
+    #[arg(long, value_name = "DIR")]
+    pub artifacts: Option<PathBuf>,
     /// Print the JSON document to standard output, too
     #[arg(long)]
     pub json: bool,
@@ -66,9 +66,9 @@ pub(in crate::cli) struct FiguresArgs {
     /// The service that load tests are of which say none [default: the only one there is, or the scenario's name]
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub service: Option<String>,
-    /// Folder with coverage.json, bottleneck-report.json, capacity-analysis.json and load-test-results.json
-    #[arg(long, value_name = "DIR", default_value = ".artifacts/performance")]
-    pub artifacts: PathBuf,
+    /// Folder with coverage.json, bottleneck-report.json, capacity-analysis.json and load-test-results.json [default: the gate config's, else .artifacts/performance]
+    #[arg(long, value_name = "DIR")]
+    pub artifacts: Option<PathBuf>,
     /// The history's file [default: history.sqlite3 in the artifact folder]
     #[arg(long, value_name = "FILE")]
     pub history: Option<PathBuf>,
@@ -79,9 +79,9 @@ pub(in crate::cli) struct BaselineShowArgs {
     /// JSON or CSV [default: baseline-metrics.json, or .csv, in the artifact folder]
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Folder with the baseline
-    #[arg(long, value_name = "DIR", default_value = ".artifacts/performance")]
-    pub artifacts: PathBuf,
+    /// Folder with the baseline [default: the gate config's, else .artifacts/performance]
+    #[arg(long, value_name = "DIR")]
+    pub artifacts: Option<PathBuf>,
     /// Print JSON to standard output
     #[arg(long)]
     pub json: bool,
