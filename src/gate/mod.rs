@@ -28,6 +28,7 @@ mod hypotheses;
 mod kpi;
 mod load;
 mod load_change;
+mod load_remedy;
 mod metrics;
 mod optimization;
 mod profiling;
