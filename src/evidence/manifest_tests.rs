@@ -254,7 +254,7 @@ fn a_verdict_carries_its_threshold_and_is_stale_when_what_it_rests_on_is_not_as_
     let shown = |name: &str| format!("x/{name}");
     let verdict = json!({"verdict": "pass", "score": 0.6, "threshold": 0.5, "artifacts": "x",
         "generated_at": "2026-01-04T00:00:00Z",
-        "checks": [{"status": "pass", "evidence": shown("coverage.json")},
+        "checks": [{"id": "profiling:a", "status": "pass", "evidence": shown("diagnostics/a-20260103T000000Z.svg")},
                    {"status": "waived", "evidence": shown("never-there.json")},
                    {"status": "pass", "evidence": "elsewhere/report.md"}]});
     root.write("gate-results/diagnostics.json", &verdict.to_string());

@@ -23,13 +23,7 @@ pub(super) fn reason(
     let shown_root = verdict["artifacts"].as_str().unwrap_or_default();
     let checks = verdict["checks"].as_array().into_iter().flatten();
     let mut seen: Vec<&str> = Vec::new();
-    for check in checks {
-        let Some(path) = check["evidence"]
-            .as_str()
-            .and_then(|path| below(shown_root, path))
-        else {
-            continue;
-        };
+    for (check, path) in checks.flat_map(|check| looked_at(check, shown_root)) {
         let is_there = files.iter().any(|file| file == path);
         if !is_there && check["status"] == "pass" {
             return Some(format!("`{path}`, which it rests on, is missing"));
@@ -43,6 +37,21 @@ pub(super) fn reason(
         }
     }
     None
+}
+
+/// What a check was answered from: its evidence, and for a profile, whose evidence is the picture, its coverage, too.
+fn looked_at<'a>(check: &'a Value, root: &str) -> impl Iterator<Item = (&'a Value, &'a str)> {
+    let evidence = check["evidence"]
+        .as_str()
+        .and_then(|path| below(root, path));
+    let is_profile = check["id"]
+        .as_str()
+        .is_some_and(|id| id.starts_with("profiling:"));
+    let coverage = is_profile.then_some("coverage.json");
+    evidence
+        .into_iter()
+        .chain(coverage)
+        .map(move |path| (check, path))
 }
 
 /// A path as a verdict shows it, from the root.
