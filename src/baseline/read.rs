@@ -37,7 +37,7 @@ fn bounded(path: &Path, limit: u64) -> Result<Vec<u8>, BaselineError> {
     let bytes = opened(path, read_named(path, limit))?;
     bytes.ok_or_else(|| BaselineError::Io {
         file: path.display().to_string(),
-        source: io::ErrorKind::NotFound.into(),
+        source: nix::errno::Errno::ENOENT.into(),
     })
 }
 

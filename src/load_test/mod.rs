@@ -125,7 +125,7 @@ fn bytes_of(path: &Path) -> Result<Vec<u8>, ReadError> {
     };
     match read_named(path, MAX_BYTES) {
         Ok(Some(bytes)) => Ok(bytes),
-        Ok(None) => Err(failed(io::ErrorKind::NotFound.into())),
+        Ok(None) => Err(failed(nix::errno::Errno::ENOENT.into())),
         Err(InsideError::TooLarge { limit }) => Err(ContentError::TooLong { limit }.of(path)),
         Err(InsideError::Io(source)) => Err(failed(source)),
         // A FIFO would make us wait for ever.
