@@ -50,9 +50,15 @@ pub(super) fn run(args: &CiRunArgs, log: &Log) -> Result<Exit, Failure> {
         runs,
         loads: LoadSide::default(),
     });
-    refuse(&before.runs, &after.runs, false, log)?;
+    refuse(&before.runs, &after.runs, false)?;
     let commands = vec![words::command_line(std::env::args_os())];
-    conclude([before, after], &args.judging, &commands, args.json, log)
+    conclude(
+        [before, after],
+        &args.judging,
+        (&commands, Vec::new()),
+        args.json,
+        log,
+    )
 }
 
 /// Records one run. The command's own failure fails everything: half a benchmark is no benchmark.
@@ -85,6 +91,8 @@ fn record(
         .arg(file)
         .args(["--", "/bin/sh", "-c", &script])
         .arg(&status)
+        // Standard output is the document's.
+        .stdout(std::io::stderr())
         .status()
         .map_err(|error| Failure::new(Exit::Failed, error))?;
     let ended = std::fs::read_to_string(&status).unwrap_or_default();
@@ -102,7 +110,11 @@ fn record(
     }
     match recorded.code() {
         // An inconclusive run is judged with the others.
-        Some(0 | 5) => Ok(()),
+        Some(0 | 5) if file.exists() => Ok(()),
+        Some(0 | 5) => {
+            let message = format!("`{command}` used too little CPU to be sampled");
+            Err(Failure::message(Exit::NoTarget, message))
+        }
         code => Err(Failure::message(
             exit_of(code),
             format!("recording `{command}` failed"),

@@ -21,9 +21,15 @@ const MAX_RUNS: usize = 1000;
 pub(super) fn run(args: &CompareArgs, log: &Log) -> Result<Exit, Failure> {
     let before = Side::read("before", &args.before, &args.work_before, &args.load_before)?;
     let after = Side::read("after", &args.after, &args.work_after, &args.load_after)?;
-    refuse(&before.runs, &after.runs, args.force, log)?;
+    let forced = refuse(&before.runs, &after.runs, args.force)?;
     let commands = vec![words::command_line(std::env::args_os())];
-    conclude([before, after], &args.judging, &commands, args.json, log)
+    conclude(
+        [before, after],
+        &args.judging,
+        (&commands, forced),
+        args.json,
+        log,
+    )
 }
 
 /// One side as it was given.
@@ -101,16 +107,16 @@ fn no_length(path: &Path) -> Failure {
 }
 
 /// Sides that were recorded differently are not compared, unless that is insisted on.
-pub(super) fn refuse(before: &[Run], after: &[Run], force: bool, log: &Log) -> Result<(), Failure> {
+pub(super) fn refuse(before: &[Run], after: &[Run], force: bool) -> Result<Vec<String>, Failure> {
     let differences = compare::check(before, after);
     let Some(first) = differences.first() else {
-        return Ok(());
+        return Ok(Vec::new());
     };
     if force {
-        for difference in &differences {
-            log.warning(format!("compared all the same: {}", difference.reason));
-        }
-        return Ok(());
+        let all = differences.iter();
+        return Ok(all
+            .map(|difference| format!("compared all the same: {}", difference.reason))
+            .collect());
     }
     let reasons: Vec<&str> = differences
         .iter()
@@ -125,7 +131,7 @@ pub(super) fn refuse(before: &[Run], after: &[Run], force: bool, log: &Log) -> R
 pub(super) fn conclude(
     [before, after]: [Side; 2],
     judging: &JudgingArgs,
-    commands: &[String],
+    (commands, forced): (&[String], Vec<String>),
     json: bool,
     log: &Log,
 ) -> Result<Exit, Failure> {
@@ -134,7 +140,8 @@ pub(super) fn conclude(
     let service = service(judging, &before.runs, &after.runs);
     let loads = [&before.loads, &after.loads];
     let sides = [before.runs, after.runs];
-    let comparison = Comparison::of(&service, sides, loads, &options);
+    let mut comparison = Comparison::of(&service, sides, loads, &options);
+    comparison.warnings.extend(forced);
     let now = unix_ns();
     let document = compare::document(&comparison, now);
     let text = |links: &[String]| {

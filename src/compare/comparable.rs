@@ -138,3 +138,20 @@ pub(super) fn doubts(before: &[Run], after: &[Run]) -> Vec<String> {
     };
     before.iter().chain(after).filter_map(of_run).collect()
 }
+
+/// Recordings that were given more than once, one sentence each: they are no evidence of their own. Two sides that are the
+/// same in all are another question, with an answer.
+pub(super) fn given_twice(runs: [&[Run]; 2]) -> Vec<String> {
+    if super::run::same_recordings(runs[0], runs[1]) {
+        return Vec::new();
+    }
+    let all: Vec<&Run> = runs.iter().flat_map(|side| side.iter()).collect();
+    let twice = all.iter().enumerate().filter_map(|(ix, run)| {
+        let again = all[..ix].iter().find(|other| other.label == run.label)?;
+        Some(format!(
+            "`{}` was given more than once, and counts once",
+            again.label
+        ))
+    });
+    twice.collect()
+}

@@ -215,7 +215,7 @@ impl Comparison {
         let evaluations = Evaluations::of(&material, runs, measure, interleaved);
         let evaluation = &evaluations.decisive;
         let total = evaluation.total.as_ref();
-        let case = Case::of(evaluation, measure, material.growth);
+        let case = Case::of(evaluation, measure, material.common);
         let (judged, total_judged) = judge(&case, options);
         let [evidence, _] = material.evidence(runs, measure);
         let design = design(&material, measure, interleaved);
@@ -236,8 +236,12 @@ impl Comparison {
             design_effect: evaluation.design_effect,
             by_time: evaluation.by_time,
             kpis: Vec::new(),
-            warnings: warnings(runs, measure, evaluation, &material),
-            doubts: comparable::doubts(runs[0], runs[1]),
+            warnings: warnings(runs, measure, evaluation, &material, options),
+            doubts: [
+                comparable::doubts(runs[0], runs[1]),
+                comparable::given_twice(runs),
+            ]
+            .concat(),
             options: options.clone(),
             stacks: material.stacks(amounts(evaluation)),
         };
@@ -296,8 +300,8 @@ fn paths(
             q: judged.q,
             basis: judged.basis,
             against_rest: Change {
-                change: against(share, material.growth).0,
-                interval: against(share, material.growth).1,
+                change: against(share, material.common.growth).0,
+                interval: against(share, material.common.growth).1,
             },
             only_common: judged.only_common,
             smallest_change: smallest_change(estimate, judged.margin, rate, tested),
@@ -316,8 +320,21 @@ fn warnings(
     measure: Measure,
     evaluation: &Evaluation,
     material: &Material,
+    options: &Options,
 ) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = options
+        .targets
+        .iter()
+        .filter(|target| !material.has(target))
+        .map(|target| format!("the target `{target}` is no path that was tested"))
+        .collect();
+    if measure != Measure::Cost && !material.common.majority {
+        warnings.push(
+            "no clear majority of the profile stayed as it was: what grew and what shrank cannot be told apart by shares, and no \
+             path is told by them. Give the amount of work"
+                .to_owned(),
+        );
+    }
     match measure {
         Measure::Cost if material.weighing == Weighing::Ticks => warnings.push(
             "CPU time is not known: samples per unit of work are compared, as if both sides were sampled at one rate".to_owned(),

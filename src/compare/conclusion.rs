@@ -6,6 +6,9 @@ use std::collections::{HashMap, HashSet};
 use super::comparison::{Comparison, Figure, Path};
 use super::decide::Verdict;
 
+/// Where more than this share of the profile is in functions too small to be tested, shares show no equality.
+const MOSTLY_UNTESTED: f64 = 0.5;
+
 impl Comparison {
     /// Code that only moved has the verdict of the caller whose sum decides.
     pub(super) fn settle_shifts(&mut self) {
@@ -111,14 +114,23 @@ impl Comparison {
                 format!("improved: {}; nothing regressed", listed(&improved)),
             );
         }
+        if let Some(why) = self.too_little_tested() {
+            return (Verdict::Inconclusive, why);
+        }
         let open: Vec<String> = self.open_questions();
         match open.is_empty() {
             true => (
                 Verdict::Unchanged,
-                format!(
-                    "all that matters is equal within {:.0} %",
-                    self.options.tolerance * 100.0
-                ),
+                match self.total.is_some() {
+                    true => format!(
+                        "all that matters is equal within {:.0} %",
+                        self.options.tolerance * 100.0
+                    ),
+                    false => format!(
+                        "all shares that matter are equal within {:.0} %; whether the whole costs what it did, shares cannot say",
+                        self.options.tolerance * 100.0
+                    ),
+                },
             ),
             false => (
                 Verdict::Inconclusive,
@@ -128,6 +140,19 @@ impl Comparison {
                 ),
             ),
         }
+    }
+
+    /// Why "nothing changed" would say nothing.
+    fn too_little_tested(&self) -> Option<String> {
+        let untested = self.untested.self_share;
+        let mostly = self.total.is_none() && untested[0].max(untested[1]) > MOSTLY_UNTESTED;
+        (self.paths.is_empty() || mostly).then(|| {
+            format!(
+                "too few samples, or too many small functions: {} paths could be tested, {} functions could not",
+                self.paths.len(),
+                self.untested.functions
+            )
+        })
     }
 
     /// What would have to be shown unchanged, and was not.

@@ -12,7 +12,11 @@
 //!   differs where the measure of whole runs scatters; the measure must not say otherwise.
 
 use super::evaluate::{Estimate, Evaluation, RelativeInterval};
+use super::scale::Common;
 use super::{MIN_EFFECT, Measure, Options};
+
+/// Standard errors of the whole's change by which the rest of the profile may have changed.
+const REST_ERRORS: f64 = 2.0;
 
 /// The answer, of a path or of the whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,18 +77,17 @@ pub(super) struct Case<'a> {
     pub(super) total: Option<&'a Estimate>,
     /// Shares of the same paths.
     pub(super) shares: &'a [Estimate],
-    /// What an unchanged path's share is multiplied by.
-    pub(super) growth: f64,
+    pub(super) common: Common,
 }
 
 impl<'a> Case<'a> {
-    pub(super) fn of(evaluation: &'a Evaluation, measure: Measure, growth: f64) -> Case<'a> {
+    pub(super) fn of(evaluation: &'a Evaluation, measure: Measure, common: Common) -> Case<'a> {
         Case {
             measure,
             paths: &evaluation.paths,
             total: evaluation.total.as_ref(),
             shares: &evaluation.shares,
-            growth,
+            common,
         }
     }
 }
@@ -103,7 +106,8 @@ pub(super) fn judge(case: &Case<'_>, options: &Options) -> (Vec<Judged>, Option<
         .collect();
     let rate = options.false_discovery_rate;
     // Cost per unit of work does not grow because others shrink.
-    let growth = (case.measure != Measure::Cost).then(|| case.growth * total.after / total.before);
+    let growth =
+        (case.measure != Measure::Cost).then(|| case.common.growth * total.after / total.before);
     let judged = case
         .paths
         .iter()
@@ -136,6 +140,8 @@ pub(super) fn judge(case: &Case<'_>, options: &Options) -> (Vec<Judged>, Option<
 
 /// Paths against the rest of the profile.
 fn by_shares(case: &Case<'_>, options: &Options) -> Vec<Judged> {
+    // Of two halves that changed against each other, shares do not know which one did.
+    let knowable = case.common.majority && case.total.is_none_or(|total| rest_stayed(case, total));
     let q = false_discovery_rates(
         &case
             .shares
@@ -149,15 +155,29 @@ fn by_shares(case: &Case<'_>, options: &Options) -> Vec<Judged> {
             estimate,
             q,
             margin,
-            Some(case.growth),
+            Some(case.common.growth),
             options.false_discovery_rate,
         );
+        let verdict = match judged.verdict.is_change() && !knowable {
+            true => Verdict::Inconclusive,
+            false => judged.verdict,
+        };
         Judged {
+            verdict,
             basis: Basis::RestOfProfile,
             ..judged
         }
     });
     judged.collect()
+}
+
+/// Whether most of the profile costs what it did, as far as the measure can tell: only then is it what others are held
+/// against.
+fn rest_stayed(case: &Case<'_>, total: &Estimate) -> bool {
+    let growth = case.common.growth * total.after / total.before;
+    // On the scale of square roots an error is half of what it is relatively.
+    let error = 2.0 * total.error / total.after.min(total.before).sqrt();
+    (growth.ln() / error).abs() <= REST_ERRORS
 }
 
 /// Whether what shares tell is told at `rate`, and the measure goes the same way as far as it matters.
@@ -280,6 +300,11 @@ mod tests {
         }
     }
 
+    const UNCHANGED: Common = Common {
+        growth: 1.0,
+        majority: true,
+    };
+
     /// By cost alone: shares that say nothing.
     fn by_cost(estimate: Estimate) -> Verdict {
         let total = super::super::evaluate::tests::certain(1.0, 1.0);
@@ -289,7 +314,7 @@ mod tests {
             paths: &[estimate],
             total: Some(&total),
             shares: &[silent],
-            growth: 1.0,
+            common: UNCHANGED,
         };
         judge(&case, &Options::default()).0[0].verdict
     }
@@ -331,7 +356,10 @@ mod tests {
                 paths: &shares,
                 total: None,
                 shares: &shares,
-                growth,
+                common: Common {
+                    growth,
+                    majority: true,
+                },
             };
             judge(&case, &Options::default()).0
         };
@@ -348,6 +376,7 @@ mod tests {
     fn a_path_against_the_rest_is_told_where_whole_runs_scatter_unless_the_measure_says_otherwise()
     {
         let total = Estimate {
+            error: 0.06,
             interval: RelativeInterval {
                 low: -0.2,
                 high: Some(0.3),
@@ -360,7 +389,7 @@ mod tests {
                 paths: &[measured],
                 total: Some(&total),
                 shares: &[estimate(0.30, 0.24, -0.25, -0.15)],
-                growth: 1.0,
+                common: UNCHANGED,
             };
             let judged = judge(&case, &Options::default()).0[0];
             (judged.verdict, judged.basis)

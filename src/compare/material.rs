@@ -11,7 +11,8 @@ use super::decide::Judged;
 use super::identity::{FnIx, Functions, Kind, ProfileFunctions};
 use super::moves::{self, Moves};
 use super::renames::{self, Renames};
-use super::{Measure, Run, scale};
+use super::scale::{self, Common};
+use super::{Measure, Run};
 use crate::analysis::Measure as Weighing;
 
 /// A path needs this many ticks on both sides together: of fewer, how they come in bursts cannot be told.
@@ -28,8 +29,7 @@ pub(super) struct Material {
     pub(super) graph: Graph,
     renames: Renames,
     moves: Moves,
-    /// What an unchanged function's share is multiplied by from before to after.
-    pub(super) growth: f64,
+    pub(super) common: Common,
     ticks: [u64; 2],
     pub(super) weighing: Weighing,
     /// Per side and run, whatever it is measured by.
@@ -61,7 +61,7 @@ impl Material {
         });
         let ticks = runs.map(|side| side.iter().map(|run| run.profile.total_count()).sum());
         let (renames, graph) = renames::find(&tree, &functions);
-        let growth = scale::common_growth(&graph, ticks);
+        let common = scale::common_growth(&graph, ticks);
         let tested = heaviest(&graph, &functions, ticks, min_share);
         let members = members(&tree, &renames.alias, &tested);
         let evidence = [0, 1].map(|side| {
@@ -71,12 +71,12 @@ impl Material {
             runs[side].iter().zip(&nodes[side]).map(of_run).collect()
         });
         Material {
-            moves: moves::find(&graph, growth, ticks),
+            moves: moves::find(&graph, common.growth, ticks),
             functions: Arc::new(functions),
             tree: Arc::new(tree),
             graph,
             renames,
-            growth,
+            common,
             ticks,
             weighing,
             evidence,
@@ -146,6 +146,13 @@ impl Material {
                 .collect(),
             &place,
         )
+    }
+
+    /// Whether a function of that name was tested.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.tested
+            .iter()
+            .any(|function| self.functions.get(*function).name == name)
     }
 
     pub(super) fn renamed_from(&self, function: FnIx) -> Option<String> {

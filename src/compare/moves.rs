@@ -1,13 +1,13 @@
 //! Code that only moved: into its caller (inlined), out of it (outlined), or to another function of the same caller.
 //!
-//! When a function is inlined, its callers' own time grows by what it used to take, and its callees appear directly below
-//! its callers. When an algorithm is replaced, some callees vanish and others appear. So of each call that vanished or
-//! appeared, a sum is looked at that such changes leave alone: the caller's own time, all its calls that vanished or appeared,
-//! and its calls of what the function calls. A call that appeared while that sum did not grow added nothing, and one that
-//! vanished while it did not fall saved nothing; the caller's total decides (*parent sums decide*).
+//! When a function is inlined, its caller's own time grows by what it used to take; when an algorithm is replaced, some calls
+//! vanish and others appear; without a tail call, a function has callees that its caller seemed to have. In all of these the
+//! caller's sum stays and parts of it change against each other. So a change of a call is held against the changes of the
+//! caller's other parts (its own time, its other calls) that go the other way. Where these make up for it, cost was moved and
+//! neither saved nor added; the caller's total decides (*parent sums decide*).
 //!
-//! Only calls that vanish or appear (nearly) wholly are looked at: two functions of one caller whose weights change against each
-//! other are two changes.
+//! One of both must be a call that vanished or appeared (nearly) wholly: two functions that are called as before and change
+//! against each other are two changes.
 
 use std::collections::HashMap;
 
@@ -20,10 +20,12 @@ use super::identity::FnIx;
 const VANISHED: f64 = 0.1;
 /// Calls below this share of everything are noise.
 const MIN_CALL: f64 = 0.002;
-/// The sum may change by this share of what moved, and by `NOISE` standard errors.
-const SUM_MAY_CHANGE: f64 = 0.25;
+/// So much of a change must be made up for, but for `NOISE` standard errors.
+const MADE_UP: f64 = 0.75;
+/// A call that stays must change by this much to be looked at.
+const MIN_CHANGE: f64 = 0.05;
 const NOISE: f64 = 2.0;
-/// A function of which at least this much moved is decided by its caller.
+/// A function of whose change at least this much is moved cost is decided by its caller.
 const MOSTLY: f64 = 0.5;
 
 /// By function.
@@ -44,29 +46,41 @@ const MAX_ROUNDS: usize = 32;
 /// What moved, by function. `scale` is what an unchanged function's share is multiplied by from before to after; `ticks`
 /// are those of each side.
 pub(super) fn find(graph: &Graph, scale: f64, ticks: [u64; 2]) -> Moves {
-    let callees = callees(graph);
-    let mut calls: Vec<(FnIx, FnIx, f64)> = graph
-        .calls
-        .iter()
-        .filter_map(|((caller, callee), weights)| {
-            let caller = (*caller)?;
-            let told = caller != *callee && came_or_went(*weights, scale);
-            told.then_some((caller, *callee, weights[1] - weights[0] * scale))
-        })
-        .collect();
-    calls.sort_unstable_by_key(|(caller, callee, _)| (*caller, *callee));
-    let stays = |(caller, callee, change): &(FnIx, FnIx, f64)| {
-        let sum = sum_around(graph, &callees, (*caller, *callee), scale);
-        // Towards the call's own change: an appearance that made the sum grow, a vanishing that made it fall.
-        let along = (sum[1] - sum[0] * scale) * change.signum();
-        along <= SUM_MAY_CHANGE * change.abs() + NOISE * error(sum, ticks)
-    };
-    let local: Vec<bool> = calls.iter().map(stays).collect();
+    let parts = parts(graph, scale);
+    let mut calls: Vec<(FnIx, FnIx, f64)> = Vec::new();
+    let mut local: Vec<bool> = Vec::new();
+    let mut sorted: Vec<_> = graph.calls.iter().collect();
+    sorted.sort_unstable_by_key(|(call, _)| **call);
+    for ((caller, callee), weights) in sorted {
+        let Some(caller) = caller.filter(|caller| caller != callee) else {
+            continue;
+        };
+        let change = weights[1] - weights[0] * scale;
+        let whole = came_or_went(*weights, scale);
+        if !whole && change.abs() < MIN_CALL.max(MIN_CHANGE * weights[0].max(weights[1])) {
+            continue;
+        }
+        let others = parts[&caller]
+            .iter()
+            .filter(|part| part.callee != Some(*callee));
+        // Of a call that stays, only what vanished or appeared can be the other half.
+        let against = others.filter(|part| part.change * change < 0.0 && (whole || part.whole));
+        let (made_up, weight) = against.fold((0.0, [0.0; 2]), |(sum, weight), part| {
+            let weight = [weight[0] + part.weights[0], weight[1] + part.weights[1]];
+            (sum + part.change.abs(), weight)
+        });
+        calls.push((caller, *callee, change));
+        local.push(
+            made_up > 0.0 && made_up >= MADE_UP * change.abs() - NOISE * error(weight, ticks),
+        );
+    }
     let mut moved = Moves::default();
     for _ in 0..MAX_ROUNDS {
         // Below code that moved, all that came or went, came or went with it.
         let counted = calls.iter().zip(&local).filter_map(|(call, local)| {
-            let with = moved.get(&call.0).map(|of| of.caller);
+            let weights = graph.calls[&(Some(call.0), call.1)];
+            let below = moved.get(&call.0).filter(|_| came_or_went(weights, scale));
+            let with = below.map(|of| of.caller);
             (*local || with.is_some()).then_some((call, with.unwrap_or(call.0)))
         });
         let found = mostly_moved(graph, scale, counted);
@@ -99,20 +113,39 @@ fn mostly_moved<'a>(
     }
     let mostly = |(function, (sum, _, of)): (FnIx, (f64, f64, Move))| {
         let weights = graph.total_weight[function.0 as usize];
-        let larger = (weights[0] * scale).max(weights[1]);
-        (sum >= MOSTLY * larger && of.caller != function).then_some((function, of))
+        let change = (weights[1] - weights[0] * scale).abs();
+        (sum >= MOSTLY * change && of.caller != function).then_some((function, of))
     };
     sums.into_iter().filter_map(mostly).collect()
 }
 
-fn callees(graph: &Graph) -> HashMap<FnIx, Vec<FnIx>, RandomState> {
-    let mut callees: HashMap<FnIx, Vec<FnIx>, RandomState> = HashMap::default();
-    for (caller, callee) in graph.calls.keys() {
-        if let Some(caller) = caller {
-            callees.entry(*caller).or_default().push(*callee);
-        }
+/// A part of what a caller costs: a call, or its own code.
+struct Part {
+    callee: Option<FnIx>,
+    weights: [f64; 2],
+    change: f64,
+    /// It vanished or appeared.
+    whole: bool,
+}
+
+/// The parts of each function that calls others.
+fn parts(graph: &Graph, scale: f64) -> HashMap<FnIx, Vec<Part>, RandomState> {
+    let mut parts: HashMap<FnIx, Vec<Part>, RandomState> = HashMap::default();
+    let part = |callee: Option<FnIx>, weights: [f64; 2]| Part {
+        callee,
+        weights,
+        change: weights[1] - weights[0] * scale,
+        whole: callee.is_some() && came_or_went(weights, scale),
+    };
+    for ((caller, callee), weights) in &graph.calls {
+        let Some(caller) = caller.filter(|caller| caller != callee) else {
+            continue;
+        };
+        let own = || vec![part(None, graph.self_weight[caller.0 as usize])];
+        let of_caller = parts.entry(caller).or_insert_with(own);
+        of_caller.push(part(Some(*callee), *weights));
     }
-    callees
+    parts
 }
 
 /// Whether a call is (nearly) on one side only, and large enough to be told so.
@@ -120,26 +153,6 @@ fn came_or_went(weights: [f64; 2], scale: f64) -> bool {
     let (before, after) = (weights[0] * scale, weights[1]);
     let (less, more) = (before.min(after), before.max(after));
     more >= MIN_CALL && less <= VANISHED * more
-}
-
-/// What moving `callee` into or out of `caller` leaves as it is.
-fn sum_around(
-    graph: &Graph,
-    callees: &HashMap<FnIx, Vec<FnIx>, RandomState>,
-    (caller, callee): (FnIx, FnIx),
-    scale: f64,
-) -> [f64; 2] {
-    let mut sum = graph.self_weight[caller.0 as usize];
-    let below: &[FnIx] = callees.get(&callee).map_or(&[], Vec::as_slice);
-    for called in callees.get(&caller).into_iter().flatten() {
-        let weights = graph.calls[&(Some(caller), *called)];
-        let counts = *called == callee || below.contains(called) || came_or_went(weights, scale);
-        if counts && *called != caller {
-            sum[0] += weights[0];
-            sum[1] += weights[1];
-        }
-    }
-    sum
 }
 
 /// Standard error of the difference of two shares, ticks taken as independent.

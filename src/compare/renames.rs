@@ -27,6 +27,9 @@ const CLEARLY: f64 = 0.1;
 const MAX_CANDIDATES: usize = 200;
 const MAX_ROUNDS: usize = 8;
 
+/// Stands for every function that is on one side only and not paired yet.
+const UNPAIRED: FnIx = FnIx(u32::MAX);
+
 /// What is one function under two names.
 #[derive(Debug)]
 pub(super) struct Renames {
@@ -154,17 +157,25 @@ impl Neighbours {
             callers: HashMap::default(),
             callees: HashMap::default(),
         };
+        // What is itself without a partner yet may be the same function as any other such.
+        let known = |ix: FnIx| {
+            if wanted.contains_key(&ix) {
+                UNPAIRED
+            } else {
+                ix
+            }
+        };
         for ((caller, callee), weights) in &graph.calls {
             if *caller == Some(*callee) {
                 continue;
             }
             if let Some(side) = wanted.get(callee) {
                 let callers = neighbours.callers.entry(*callee).or_default();
-                *callers.entry(*caller).or_default() += weights[*side];
+                *callers.entry(caller.map(known)).or_default() += weights[*side];
             }
             if let Some((caller, side)) = caller.and_then(|c| Some((c, wanted.get(&c)?))) {
                 let callees = neighbours.callees.entry(caller).or_default();
-                *callees.entry(Some(*callee)).or_default() += weights[*side];
+                *callees.entry(Some(known(*callee))).or_default() += weights[*side];
             }
         }
         for (ix, side) in &wanted {

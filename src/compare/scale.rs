@@ -13,8 +13,20 @@ const MIN_SHARE: f64 = 0.002;
 const ERRORS: f64 = 3.0;
 const NEARLY: f64 = 0.02;
 
-/// After ÷ before of the shares of what did not change; 1 where nothing is on both sides. `ticks` are those of each side.
-pub(super) fn common_growth(graph: &Graph, ticks: [u64; 2]) -> f64 {
+/// What most of the profile did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Common {
+    /// After ÷ before of the shares of what did not change; 1 where nothing is on both sides.
+    pub(super) growth: f64,
+    /// Share of the profile that grew so. Where that is not a clear majority, it may as well be what changed.
+    pub(super) majority: bool,
+}
+
+/// A majority is clear from this share of the profile on.
+const CLEAR: f64 = 0.65;
+
+/// `ticks` are those of each side.
+pub(super) fn common_growth(graph: &Graph, ticks: [u64; 2]) -> Common {
     let functions: Vec<[f64; 2]> = graph
         .self_weight
         .iter()
@@ -28,9 +40,20 @@ pub(super) fn common_growth(graph: &Graph, ticks: [u64; 2]) -> f64 {
     let (before, after) = usual.fold((0.0, 0.0), |(b, a), [before, after]| {
         (b + before, a + after)
     });
-    match before > 0.0 && after > 0.0 {
+    let growth = match before > 0.0 && after > 0.0 {
         true => after / before,
         false => median,
+    };
+    let whole = |side: usize| {
+        graph
+            .self_weight
+            .iter()
+            .map(|weights| weights[side])
+            .sum::<f64>()
+    };
+    Common {
+        growth,
+        majority: before + after >= CLEAR * (whole(0) + whole(1)),
     }
 }
 
@@ -75,7 +98,7 @@ mod tests {
             total_weight: weights.to_vec(),
             calls: HashMap::default(),
         };
-        common_growth(&graph, [10_000, 10_000])
+        common_growth(&graph, [10_000, 10_000]).growth
     }
 
     #[test]

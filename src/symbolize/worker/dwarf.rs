@@ -359,9 +359,13 @@ mod tests {
         let context = addr2line::Context::from_dwarf(dwarf).expect("debug information");
         let mut different = Vec::new();
         for (addr, found) in addrs.iter().zip(frames) {
+            // A frame of which nothing is known is none: addr2line makes one for code of a unit without functions.
+            let known = |frame: &Found| frame.name.is_some() || frame.line != 0;
             let mut plain = found;
             plain.iter_mut().for_each(|frame| frame.file.clear());
-            let expected = by_addr2line(&context, *addr);
+            plain.retain(known);
+            let mut expected = by_addr2line(&context, *addr);
+            expected.retain(known);
             if plain != expected {
                 different.push((*addr, plain, expected));
             }
