@@ -23,7 +23,7 @@ pub(super) struct Common {
 }
 
 /// A majority is clear from this share of the profile on.
-const CLEAR: f64 = 0.65;
+const CLEAR: f64 = 0.62;
 
 /// `ticks` are those of each side.
 pub(super) fn common_growth(graph: &Graph, ticks: [u64; 2]) -> Common {
