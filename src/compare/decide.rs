@@ -8,7 +8,7 @@
 //!
 //! - the measure itself. CPU per second of a service that takes all it can get, and shares, grow when others shrink; there a
 //!   change must also hold against the growth that most of the profile has in common (`scale.rs`).
-//! - the path against the rest of the profile. Shares do not know whether the machine was slower this time, so they find what
+//! - with one run a side, the path against the rest of the profile. Shares do not know whether the machine was slower this time, so they find what
 //!   differs where the measure of whole runs scatters; the measure must not say otherwise.
 
 use super::evaluate::{Estimate, Evaluation, RelativeInterval};
@@ -78,6 +78,8 @@ pub(super) struct Case<'a> {
     /// Shares of the same paths.
     pub(super) shares: &'a [Estimate],
     pub(super) common: Common,
+    /// Nothing measured how runs differ.
+    pub(super) single: bool,
 }
 
 impl<'a> Case<'a> {
@@ -88,6 +90,7 @@ impl<'a> Case<'a> {
             total: evaluation.total.as_ref(),
             shares: &evaluation.shares,
             common,
+            single: evaluation.single,
         }
     }
 }
@@ -122,7 +125,9 @@ pub(super) fn judge(case: &Case<'_>, options: &Options) -> (Vec<Judged>, Option<
                 q: (2.0 * rest.q).min(1.0),
                 ..rest
             };
-            match measured.verdict.is_change() || !confirmed(&rest, estimate, rate) {
+            // Where whole runs were compared, the measure alone decides.
+            let settled = !case.single || measured.verdict.is_change();
+            match settled || !confirmed(&rest, estimate, rate) {
                 true => measured,
                 false => rest,
             }
@@ -315,6 +320,7 @@ mod tests {
             total: Some(&total),
             shares: &[silent],
             common: UNCHANGED,
+            single: true,
         };
         judge(&case, &Options::default()).0[0].verdict
     }
@@ -360,6 +366,7 @@ mod tests {
                     growth,
                     majority: true,
                 },
+                single: true,
             };
             judge(&case, &Options::default()).0
         };
@@ -390,6 +397,7 @@ mod tests {
                 total: Some(&total),
                 shares: &[estimate(0.30, 0.24, -0.25, -0.15)],
                 common: UNCHANGED,
+                single: true,
             };
             let judged = judge(&case, &Options::default()).0[0];
             (judged.verdict, judged.basis)

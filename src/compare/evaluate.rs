@@ -67,6 +67,8 @@ pub(super) struct Evaluation {
     pub(super) design_effect: f64,
     /// Whether time slices were there on both sides.
     pub(super) by_time: bool,
+    /// Whether a side has one run only, so that how runs differ is not measured.
+    pub(super) single: bool,
 }
 
 /// What is being evaluated.
@@ -111,6 +113,7 @@ pub(super) fn evaluate(before: &[Evidence], after: &[Evidence], design: Design) 
         shares,
         design_effect: design_effect(&inner),
         by_time: inner.iter().all(|side| side.by_time),
+        single: before.len() < 2 || after.len() < 2,
     }
 }
 
