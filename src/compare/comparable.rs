@@ -4,6 +4,7 @@
 //! profile does not state (another tool's) is no difference.
 
 use super::Run;
+use crate::analysis::stats::MIN_BLOCKS;
 use crate::analysis::{Coverage, Verdict as Trust};
 use crate::profile::{Origin, Recording};
 
@@ -154,4 +155,26 @@ pub(super) fn given_twice(runs: [&[Run]; 2]) -> Vec<String> {
         ))
     });
     twice.collect()
+}
+
+/// One run a side says how sure it is by its blocks of time; a recording of less than a second has too few of them. One
+/// sentence each.
+pub(super) fn too_short(runs: [&[Run]; 2]) -> Vec<String> {
+    if runs.iter().all(|side| side.len() >= 2) {
+        return Vec::new();
+    }
+    let short = |run: &&Run| {
+        run.profile.recording.slice_ns > 0 && (run.profile.slice_count() as usize) < MIN_BLOCKS
+    };
+    let told = |run: &Run| {
+        format!(
+            "`{}` is shorter than a second, and a side has no other run to show how runs differ",
+            run.label
+        )
+    };
+    runs.iter()
+        .flat_map(|side| side.iter())
+        .filter(short)
+        .map(told)
+        .collect()
 }

@@ -240,6 +240,7 @@ impl Comparison {
             doubts: [
                 comparable::doubts(runs[0], runs[1]),
                 comparable::given_twice(runs),
+                comparable::too_short(runs),
             ]
             .concat(),
             options: options.clone(),
