@@ -70,7 +70,15 @@ fn record(
     folder: &Path,
 ) -> Result<(), Failure> {
     let status = folder.join("status");
-    let _ = std::fs::remove_file(&status);
+    // An earlier job's files must not pass for this one's.
+    for old in [status.as_path(), file] {
+        match std::fs::remove_file(old) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Failure::new(Exit::NotWritten, error));
+            }
+            _ => {}
+        }
+    }
     // The shell's last act tells how the command ended; `record` itself ends by what it saw.
     let script = format!("({command}\n); s=$?; echo $s > \"$0\"; exit $s");
     let myself = std::env::current_exe().map_err(|error| Failure::new(Exit::Failed, error))?;

@@ -150,7 +150,7 @@ pub(super) fn given_twice(runs: [&[Run]; 2]) -> Vec<String> {
     let twice = all.iter().enumerate().filter_map(|(ix, run)| {
         let again = all[..ix].iter().find(|other| other.label == run.label)?;
         Some(format!(
-            "`{}` was given more than once, and counts once",
+            "`{}` was given more than once, which makes it no better evidence",
             again.label
         ))
     });

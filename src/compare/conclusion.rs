@@ -23,8 +23,8 @@ impl Comparison {
         for path in &mut self.paths {
             let Some(shift) = &path.shift else { continue };
             let caller = shift.caller().to_owned();
-            // Only a change of the caller's sum is one; that nothing but a place changed needs no more evidence.
-            path.verdict = deciding(&decided, &caller).unwrap_or(Verdict::Unchanged);
+            // Only a change of the caller's sum is one; of a caller that was not tested nothing is known.
+            path.verdict = deciding(&decided, &caller).unwrap_or(Verdict::Inconclusive);
             path.explained_by = path.verdict.is_change().then_some(caller);
         }
         self.break_circles();

@@ -607,6 +607,33 @@ fn sides_recorded_differently_are_told() {
 }
 
 #[test]
+fn a_recording_given_twice_or_shorter_than_a_second_concludes_nothing() {
+    let mut rng = Rng::with_seed(19);
+    let recorded = record(SHOP, 20.0, 0, &mut rng);
+    let named = |label: &str| Run::new(label.into(), recorded.clone());
+    let twice = compare([vec![named("a"), named("a")], vec![named("b")]]);
+    assert_eq!(twice.verdict, Verdict::Inconclusive);
+    assert!(
+        twice.doubts[0].contains("`a` was given more than once"),
+        "{:?}",
+        twice.doubts
+    );
+    let short = |label: &str, rng: &mut Rng| {
+        let mut profile = record(SHOP, 20.0, 0, rng);
+        profile.samples.retain(|sample| sample.slice < 5);
+        profile.recording.duration_ns = 500_000_000;
+        Run::new(label.into(), profile)
+    };
+    let comparison = compare([vec![short("a", &mut rng)], vec![short("b", &mut rng)]]);
+    assert_eq!(comparison.verdict, Verdict::Inconclusive);
+    assert!(
+        comparison.doubts[0].contains("shorter than a second"),
+        "{:?}",
+        comparison.doubts
+    );
+}
+
+#[test]
 fn documents_follow_their_schemas_and_texts_are_harmless() {
     let mut rng = Rng::with_seed(11);
     const NAME: &str = "</details><script>alert(1)</script>|`x`\u{1b}[31m";
