@@ -104,9 +104,22 @@ fn compare(sides: [Vec<Run>; 2]) -> Comparison {
     comparison
 }
 
-fn verdict_of(comparison: &Comparison, name: &str) -> Verdict {
+fn path_of<'a>(comparison: &'a Comparison, name: &str) -> &'a Path {
     let path = comparison.paths.iter().find(|path| path.name == name);
-    path.unwrap_or_else(|| panic!("`{name}` is tested")).verdict
+    path.unwrap_or_else(|| panic!("`{name}` is tested"))
+}
+
+fn verdict_of(comparison: &Comparison, name: &str) -> Verdict {
+    path_of(comparison, name).verdict
+}
+
+/// Names of the paths with a verdict.
+fn with_verdict(comparison: &Comparison, told: impl Fn(Verdict) -> bool) -> Vec<&str> {
+    let paths = comparison.paths.iter();
+    paths
+        .filter(|path| told(path.verdict))
+        .map(|path| path.name.as_str())
+        .collect()
 }
 
 /// Verdicts without the self-check, which simulations need not pay for.
@@ -204,11 +217,7 @@ fn cost_per_unit_of_work_tells_an_absolute_change_where_shares_cannot() {
         by_cost.reason
     );
     assert_eq!(verdict_of(&by_cost, "parse"), Verdict::Regressed);
-    let path = by_cost
-        .paths
-        .iter()
-        .find(|path| path.name == "parse")
-        .expect("tested");
+    let path = path_of(&by_cost, "parse");
     let change = path.figure.change.expect("was there before");
     assert!((0.9..1.1).contains(&change), "doubled: {change}");
     assert!(path.figure.interval.low < 1.0 && path.figure.interval.high.expect("bounded") > 1.0);
@@ -229,24 +238,12 @@ fn inlined_code_is_moved_cost_and_no_change() {
         ("main;log", 0.10),
     ];
     let comparison = compare(pair(SHOP, inlined, Some(1.0), &mut rng));
-    let parse = comparison
-        .paths
-        .iter()
-        .find(|path| path.name == "parse")
-        .expect("tested");
+    let parse = path_of(&comparison, "parse");
     assert_eq!(parse.shift, Some(Shift::InlinedInto("serve".into())));
-    let changed: Vec<&Path> = comparison
-        .paths
-        .iter()
-        .filter(|path| path.verdict.is_change())
-        .collect();
+    let changed = with_verdict(&comparison, Verdict::is_change);
     assert!(changed.is_empty(), "{changed:?}");
     let back = compare(pair(inlined, SHOP, Some(1.0), &mut rng));
-    let parse = back
-        .paths
-        .iter()
-        .find(|path| path.name == "parse")
-        .expect("tested");
+    let parse = path_of(&back, "parse");
     assert_eq!(parse.shift, Some(Shift::OutlinedFrom("serve".into())));
     assert!(!back.paths.iter().any(|path| path.verdict.is_change()));
 }
@@ -323,12 +320,7 @@ fn what_is_called_by_code_that_replaced_other_code_is_no_regression() {
     ];
     for work in [None, Some(1.0)] {
         let comparison = compare(pair(old, new, work, &mut rng));
-        let regressed: Vec<&str> = comparison
-            .paths
-            .iter()
-            .filter(|path| path.verdict == Verdict::Regressed)
-            .map(|path| path.name.as_str())
-            .collect();
+        let regressed = with_verdict(&comparison, |verdict| verdict == Verdict::Regressed);
         assert!(regressed.is_empty(), "{regressed:?}");
         assert_eq!(verdict_of(&comparison, "count"), Verdict::Improved);
     }
@@ -407,11 +399,7 @@ fn a_call_that_a_callee_took_over_is_no_regression_of_the_callee() {
     for other in [inlined, nested] {
         for (before, after) in [(tail, other), (other, tail)] {
             let comparison = compare(pair(before, after, Some(1.0), &mut rng));
-            let changed: Vec<&Path> = comparison
-                .paths
-                .iter()
-                .filter(|path| path.verdict.is_change())
-                .collect();
+            let changed = with_verdict(&comparison, Verdict::is_change);
             assert!(changed.is_empty(), "{changed:?}");
         }
     }
@@ -438,11 +426,7 @@ fn a_renamed_module_is_matched_name_by_name() {
         ("simd_json::skip", "json::skip"),
         ("simd_json::number", "json::number"),
     ] {
-        let path = comparison
-            .paths
-            .iter()
-            .find(|path| path.name == name)
-            .expect("tested");
+        let path = path_of(&comparison, name);
         assert_eq!(path.renamed_from.as_deref(), Some(was));
         assert!(!path.verdict.is_change(), "{path:?}");
     }
@@ -508,21 +492,13 @@ fn a_new_path_and_one_that_is_gone_need_no_special_case() {
         ("main;audit;sign", 0.20),
     ];
     let comparison = compare(pair(SHOP, more, Some(1.0), &mut rng));
-    let sign = comparison
-        .paths
-        .iter()
-        .find(|path| path.name == "sign")
-        .expect("tested");
+    let sign = path_of(&comparison, "sign");
     assert_eq!(
         (sign.verdict, sign.figure.change),
         (Verdict::Regressed, None)
     );
     let comparison = compare(pair(more, SHOP, Some(1.0), &mut rng));
-    let sign = comparison
-        .paths
-        .iter()
-        .find(|path| path.name == "sign")
-        .expect("tested");
+    let sign = path_of(&comparison, "sign");
     assert_eq!(
         (sign.verdict, sign.figure.change),
         (Verdict::Improved, Some(-1.0))
