@@ -10,6 +10,7 @@
 
 mod accounting;
 mod books;
+mod events;
 mod filter;
 mod interpret;
 mod jvms;

@@ -4,7 +4,7 @@
 //! how the code was made (`JS:*` is optimised, `JS:~` interpreted).
 
 use crate::profile::{ElfAddr, FileOffset, Mapping, MappingKind};
-use crate::target::jit::{GeneratedCode, Known, PlaceIx};
+use crate::target::jit::{CodeNames, Known, PlaceIx};
 
 use super::{Found, FoundFunction};
 
@@ -25,7 +25,7 @@ const V8_KINDS: [&str; 6] = [
 ];
 
 /// Looks up addresses in one place; one result each, in order.
-pub(super) fn look_up(generated: &GeneratedCode, place: PlaceIx, addrs: &[ElfAddr]) -> Vec<Found> {
+pub(super) fn look_up(generated: &CodeNames, place: PlaceIx, addrs: &[ElfAddr]) -> Vec<Found> {
     let found = |addr: &ElfAddr| match generated.look_up(place, addr.0) {
         Ok(known) => Found::Functions(vec![function(known)]),
         Err(reason) => Found::Nothing(reason),
@@ -34,7 +34,7 @@ pub(super) fn look_up(generated: &GeneratedCode, place: PlaceIx, addrs: &[ElfAdd
 }
 
 /// The map that names the code stands for the file it would be in.
-pub(super) fn mapping(generated: &GeneratedCode, place: PlaceIx, addr: ElfAddr) -> Mapping {
+pub(super) fn mapping(generated: &CodeNames, place: PlaceIx, addr: ElfAddr) -> Mapping {
     let path = generated.source(place, addr.0).unwrap_or(NO_FILE);
     Mapping {
         kind: MappingKind::Anonymous,
@@ -46,15 +46,15 @@ pub(super) fn mapping(generated: &GeneratedCode, place: PlaceIx, addr: ElfAddr) 
     }
 }
 
-fn function(known: Known) -> FoundFunction {
+fn function(known: &Known) -> FoundFunction {
     let told = told_by_name(&known.name);
     let (file, line) = match known.file.is_empty() {
         true => (told.file.to_owned(), told.line),
-        false => (known.file, known.line),
+        false => (known.file.clone(), known.line),
     };
     FoundFunction {
         name: told.name,
-        linkage_name: known.name,
+        linkage_name: known.name.clone(),
         file,
         line,
     }

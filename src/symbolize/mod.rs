@@ -37,7 +37,7 @@ use crate::profile::{
 };
 use crate::recorder::{Code, RawFrame, Tally};
 use crate::target::binary::Binary;
-use crate::target::jit::GeneratedCode;
+use crate::target::jit::CodeNames;
 
 use options::SymbolOptions;
 
@@ -93,7 +93,7 @@ pub struct Naming {
 #[derive(Debug)]
 pub struct Places<'a> {
     pub binaries: &'a [Arc<Binary>],
-    pub generated: &'a GeneratedCode,
+    pub generated: &'a CodeNames,
     pub kernel: KernelNames,
 }
 

@@ -20,7 +20,7 @@ mod space;
 mod table;
 pub mod trampolines;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 
 use crate::profile::{RuntimeAddr, Unresolved};
@@ -206,7 +206,7 @@ impl GeneratedCode {
     }
 
     /// What is known by now of an address in a place; else why it is not.
-    pub fn look_up(&self, place: PlaceIx, addr: u64) -> Result<Known, Unresolved> {
+    fn look_up(&self, place: PlaceIx, addr: u64) -> Result<Known, Unresolved> {
         let (space, piece) = match self.places.get(place as usize) {
             Some(Place::Piece { space, piece }) => (*space, Some(*piece)),
             Some(Place::Unknown { space, at_ns }) => {
@@ -242,7 +242,7 @@ impl GeneratedCode {
     }
 
     /// Path of the file that told of the code at an address, or did not although it should, as the process sees it.
-    pub fn source(&self, place: PlaceIx, addr: u64) -> Option<&str> {
+    fn source(&self, place: PlaceIx, addr: u64) -> Option<&str> {
         let (space, piece) = match self.places.get(place as usize)? {
             Place::Piece { space, piece } => (*space, Some(*piece)),
             Place::Unknown { space, at_ns } => match self.find(*space, RuntimeAddr(addr), *at_ns) {
@@ -256,6 +256,15 @@ impl GeneratedCode {
         let space = self.spaces.get(space.0 as usize)?;
         let source = space.table.source(piece) as usize;
         space.sources.get(source).map(String::as_str)
+    }
+
+    /// What is known by now of addresses in places, to be kept while the tables go on.
+    pub fn names_of(&self, addrs: impl Iterator<Item = (PlaceIx, u64)>) -> CodeNames {
+        let named = addrs.map(|(place, addr)| {
+            let source = self.source(place, addr).map(str::to_owned);
+            ((place, addr), (self.look_up(place, addr), source))
+        });
+        CodeNames(named.collect())
     }
 
     /// Maps that were not used, or not all of them: the process, the path as it sees it, and why.
@@ -273,6 +282,25 @@ impl GeneratedCode {
             .iter()
             .filter(bad)
             .map(|space| (space.pid, space.sources[0].as_str(), space.map.bad_lines))
+    }
+}
+
+/// What was known of addresses of generated code at one time.
+#[derive(Debug, Default)]
+pub struct CodeNames(HashMap<(PlaceIx, u64), (Result<Known, Unresolved>, Option<String>)>);
+
+impl CodeNames {
+    /// What is known of an address in a place; else why it is not.
+    pub fn look_up(&self, place: PlaceIx, addr: u64) -> Result<&Known, Unresolved> {
+        match self.0.get(&(place, addr)) {
+            Some((found, _)) => found.as_ref().map_err(|why| *why),
+            None => Err(Unresolved::Jit),
+        }
+    }
+
+    /// Path of the file that told of it, or should have, as the process sees it.
+    pub fn source(&self, place: PlaceIx, addr: u64) -> Option<&str> {
+        self.0.get(&(place, addr))?.1.as_deref()
     }
 }
 
