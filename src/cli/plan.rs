@@ -358,6 +358,7 @@ fn default_service(target: &Target) -> String {
         }
         Target::Running(Scope::All) => "all".into(),
         Target::Running(Scope::Name(name)) => name.clone(),
+        Target::Running(Scope::Selected(list)) => list.what.clone(),
         Target::Running(Scope::Pids { roots, .. }) => {
             let first = roots.first().and_then(|pid| Stat::of(*pid).ok());
             first.map_or_else(|| "process".into(), |stat| stat.comm)

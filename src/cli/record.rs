@@ -70,7 +70,6 @@ pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
     end_command(child, &recorded.left_running, log);
 
     let (cgroup, capacity) = watch.finish(recorded.duration_ns);
-    let (exits, counted) = (sampler.reports_exits(), sampler.counted_cpu_ns());
     let mut recording = Recording {
         started_unix_ns,
         capacity: Some(capacity),
@@ -81,10 +80,11 @@ pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
         binaries,
         generated,
         accountant,
+        counts,
         bpf,
         ..
     } = recorded;
-    let accounting = accountant.finish(exits, counted, sampler.losses(), cgroup);
+    let accounting = accountant.finish(counts, cgroup);
     if tally.ticks() == 0 && !tally.has_waits() {
         return Err(words::no_samples(&recording, &accounting));
     }
@@ -244,16 +244,16 @@ fn describe(
     log: &Log,
 ) -> Recording {
     let mut warnings = plan.warnings.clone();
-    if recorded.side_band_lost > 0 {
+    if recorded.counts.losses.side_band > 0 {
         warnings.push(format!(
             "{} records of mappings, names or exits were lost: some frames may lack their mapping.",
-            recorded.side_band_lost
+            recorded.counts.losses.side_band
         ));
     }
     if let Some(walks) = &recorded.kernel_walks {
         warnings.extend(words::without_table(walks, recorded.tally.ticks()));
     }
-    let maps = words::maps_of_generated_code(&recorded.generated);
+    let maps = words::maps_of_generated_code(&recorded.map_problems);
     maps.iter().for_each(|warning| log.warning(warning));
     warnings.extend(maps);
     if plan.jvm_perfmap {

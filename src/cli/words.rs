@@ -11,7 +11,7 @@ use crate::recorder::{EvictedTable, JvmAsked, KernelWalks, Recorded, RunError, S
 use crate::sampling::{SamplingError, SamplingPlan, Scope};
 use crate::sys::perf::{StackSource, Trigger};
 use crate::target::host::Host;
-use crate::target::jit::GeneratedCode;
+use crate::target::jit::MapProblems;
 
 pub(super) fn event(trigger: Trigger) -> &'static str {
     match trigger {
@@ -40,6 +40,7 @@ pub(super) fn stopped_by(reason: StopReason) -> &'static str {
         StopReason::Duration => "duration",
         StopReason::Interrupted => "interrupted",
         StopReason::TargetExited => "target exited",
+        StopReason::Cut => "duration",
     }
 }
 
@@ -63,6 +64,7 @@ fn scope(scope: &Scope) -> String {
     match scope {
         Scope::All => "everything".into(),
         Scope::Name(name) => format!("processes named `{name}`"),
+        Scope::Selected(list) => list.what.clone(),
         Scope::Pids { roots, tree } => {
             let pids: Vec<String> = roots.iter().map(u32::to_string).collect();
             let family = if *tree { " with descendants" } else { "" };
@@ -118,13 +120,13 @@ pub(super) fn without_table(walks: &KernelWalks, samples: u64) -> Vec<String> {
 const MAX_MAPS_NAMED: usize = 5;
 
 /// What is wrong with the maps of generated code.
-pub(super) fn maps_of_generated_code(generated: &GeneratedCode) -> Vec<String> {
-    let refused = generated.refused().map(|(pid, path, why)| {
+pub(super) fn maps_of_generated_code(problems: &MapProblems) -> Vec<String> {
+    let refused = problems.refused.iter().map(|(pid, path, why)| {
         format!(
             "The map of generated code `{path}` of PID {pid} is not used, or not all of it: {why}."
         )
     });
-    let bad = generated.bad_lines().map(|(pid, path, lines)| {
+    let bad = problems.bad_lines.iter().map(|(pid, path, lines)| {
         format!(
             "{lines} lines of `{path}`, the map of generated code of PID {pid}, are not understood."
         )
@@ -137,10 +139,10 @@ pub(super) fn maps_of_generated_code(generated: &GeneratedCode) -> Vec<String> {
             "So it is with {surplus} more maps of generated code."
         ));
     }
-    if generated.not_followed > 0 {
+    if problems.not_followed > 0 {
         sentences.push(format!(
             "The generated code of {} processes is not named: there are too many of them.",
-            generated.not_followed
+            problems.not_followed
         ));
     }
     sentences

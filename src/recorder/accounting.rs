@@ -8,8 +8,10 @@
 use std::collections::HashMap;
 
 use crate::profile::{Accounting, CgroupCpu, ThreadCpu};
-use crate::sampling::{Losses, Scope};
+use crate::sampling::Scope;
 use crate::target::process;
+
+use super::run::SamplerCounts;
 
 type ThreadKey = (u32, u32);
 
@@ -33,6 +35,34 @@ impl Accountant {
             before: cpu_of_all(pids),
             ..Accountant::default()
         }
+    }
+
+    /// A process is part of the target from now on: what it has used so far is not looked for in samples.
+    pub fn joined(&mut self, pid: u32) {
+        self.before.extend(cpu_of_all(&[pid]));
+    }
+
+    /// A process is no longer part of the target: what it used counts up to now.
+    pub fn left(&mut self, pid: u32) {
+        for ((pid, tid), cpu_ns) in cpu_of_all(&[pid]) {
+            self.thread_gone(pid, tid, cpu_ns);
+        }
+    }
+
+    /// Ends a window and begins the next: answers what the window used. Threads that are on
+    /// their way out have used in it what was known at their exit; the rest of them belongs to the next.
+    pub fn cut(&mut self, pids: &[u32]) -> Accountant {
+        let mut window = std::mem::take(self);
+        // One reading for both sides, so that nothing is counted twice or never.
+        window.latest.extend(cpu_of_all(pids));
+        self.before = window.latest.clone();
+        for (key, at_exit) in std::mem::take(&mut window.ending) {
+            let before = window.before.remove(&key).unwrap_or(0);
+            *window.ended.entry(key).or_default() += at_exit.saturating_sub(before);
+            self.before.insert(key, at_exit);
+            self.ending.insert(key, at_exit);
+        }
+        window
     }
 
     /// A thread is ending, having used at least `cpu_ns` in its life.
@@ -68,15 +98,13 @@ impl Accountant {
         self.latest.extend(cpu_of_all(pids));
     }
 
-    /// Finishes after sampling has stopped and the last [`Accountant::look`]. `counted_ns` is what the sampling events counted, where exits are not
-    /// reported.
-    pub fn finish(
-        self,
-        exits_reported: bool,
-        counted_ns: Option<u64>,
-        losses: Losses,
-        cgroup: Option<CgroupCpu>,
-    ) -> Accounting {
+    /// Finishes after sampling has stopped and the last [`Accountant::look`].
+    pub fn finish(self, counts: SamplerCounts, cgroup: Option<CgroupCpu>) -> Accounting {
+        let SamplerCounts {
+            losses,
+            exits_reported,
+            counted_cpu_ns: counted_ns,
+        } = counts;
         let Accountant {
             before,
             latest,
@@ -155,16 +183,42 @@ mod tests {
         accountant.thread_ending(1, 3, 40);
         accountant.settle_ends();
         assert!(!accountant.waits_for_ends());
-        let accounting = accountant.finish(true, None, Losses::default(), None);
+        let reported = SamplerCounts {
+            exits_reported: true,
+            ..SamplerCounts::default()
+        };
+        let accounting = accountant.finish(reported, None);
         assert_eq!(accounting.cpu_ns(), Some(290));
         assert_eq!(accounting.threads.len(), 2);
+    }
+
+    #[test]
+    fn a_cut_splits_what_was_used_and_forgets_none() {
+        let mut accountant = Accountant::default();
+        accountant.before.extend([((1, 2), 100), ((1, 3), 10)]);
+        accountant.latest.insert((1, 2), 150);
+        accountant.thread_ending(1, 3, 30);
+        let reported = SamplerCounts {
+            exits_reported: true,
+            ..SamplerCounts::default()
+        };
+        let first = accountant.cut(&[]).finish(reported, None);
+        assert_eq!(first.cpu_ns(), Some(50 + 20));
+        accountant.latest.insert((1, 2), 175);
+        accountant.thread_gone(1, 3, 34);
+        let second = accountant.finish(reported, None);
+        assert_eq!(second.cpu_ns(), Some(25 + 4));
     }
 
     #[test]
     fn without_reported_exits_the_event_count_fills_the_sum() {
         let mut accountant = Accountant::default();
         accountant.latest.insert((1, 2), 70);
-        let accounting = accountant.finish(false, Some(100), Losses::default(), None);
+        let counted = SamplerCounts {
+            counted_cpu_ns: Some(100),
+            ..SamplerCounts::default()
+        };
+        let accounting = accountant.finish(counted, None);
         assert_eq!(accounting.cpu_ns(), Some(100));
         assert_eq!(accounting.unattributed_cpu_ns, 30);
     }

@@ -55,6 +55,9 @@ impl RecordingLoop<'_> {
                     self.new_pids.push(pid);
                 }
                 if self.filter.contains(pid) {
+                    if pid != parent_pid {
+                        self.forks.push((pid, parent_pid));
+                    }
                     self.interpreter.processes.forked(
                         pid,
                         tid,

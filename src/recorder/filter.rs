@@ -24,7 +24,7 @@ impl TargetFilter {
         let pids = alive.iter().copied().collect();
         match scope {
             Scope::All => TargetFilter::All,
-            Scope::Pids { .. } => TargetFilter::Pids(pids),
+            Scope::Pids { .. } | Scope::Selected(_) => TargetFilter::Pids(pids),
             Scope::Name(name) => TargetFilter::Name {
                 name: name.clone(),
                 pids,
@@ -46,6 +46,13 @@ impl TargetFilter {
             TargetFilter::Pids(pids) | TargetFilter::Name { pids, .. } => {
                 pids.contains(&parent_pid) && pids.insert(pid)
             }
+        }
+    }
+
+    /// A process is part of the target from now on.
+    pub(super) fn joined(&mut self, pid: u32) {
+        if let TargetFilter::Pids(pids) | TargetFilter::Name { pids, .. } = self {
+            pids.insert(pid);
         }
     }
 

@@ -20,11 +20,15 @@ mod order;
 mod quota;
 mod recent;
 mod run;
+mod selected;
 mod tally;
 mod waits;
 
 pub use accounting::Accountant;
 pub use jvms::JvmAsked;
 pub use kernel_tables::{EvictedTable, KernelWalks};
-pub use run::{Progress, Recorded, RecordingLoop, RunError, SLICE_NS, StopReason, StopSignals};
+pub use run::{
+    Pace, Progress, Recorded, RecordingLoop, RunError, SLICE_NS, SamplerCounts, StopReason,
+    StopSignals,
+};
 pub use tally::{Code, RawFrame, Tally};

@@ -1,4 +1,5 @@
-//! The loop itself: read, put in order, follow the processes, walk, count, until it is time to stop.
+//! The loop itself: read, put in order, follow the processes, walk, count, until it is time to stop. A recording may be
+//! cut into windows: each brings what came since the cut before, and the processes, their tables and the sampler go on.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -7,30 +8,27 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::profile::{StackEnd, StackIx};
-use crate::sampling::{Event, RawSample, Sampler, SamplingError, SamplingPlan, Timed, UserStack};
+use crate::sampling::{Losses, Sampler, SamplingError, SamplingPlan, Scope};
 use crate::sys::bpf::RunStatistics;
-use crate::sys::perf::Trigger;
 use crate::sys::usage::monotonic_ns;
 use crate::target::binary::Binary;
-use crate::target::jit::GeneratedCode;
-use crate::target::{memory, process};
+use crate::target::jit::{CodeNames, MapProblems};
+use crate::target::process;
 
 use super::accounting::{Accountant, pids_now};
 use super::filter::TargetFilter;
-use super::interpret::{Interpreted, Interpreter};
+use super::interpret::Interpreter;
 use super::jvms::{self, JvmAsked};
 use super::kernel_tables::{KernelTables, KernelWalks};
 use super::off_cpu::OffCpu;
 use super::order::TimeOrder;
-use super::recent::{Meaning, RecentStacks};
+use super::recent::RecentStacks;
+use super::selected::Selected;
 use super::tally::{RawFrame, Tally};
-use super::waits::TakenStack;
 
 /// Length of a time slice: short enough that ten seconds give a hundred blocks for statistics.
 pub const SLICE_NS: u64 = 100_000_000;
 
-/// Longest wait for records; also how often ends of targets and signals are noticed.
 const POLL_MS: u64 = 50;
 
 /// Longest wait for ends of threads: RCU grace periods take some ten milliseconds, more on a busy machine.
@@ -39,8 +37,23 @@ const MAX_GRACE_NS: u64 = 200_000_000;
 /// Longest wait while it is known that a process has changed, but not yet how.
 const NEWS_POLL_MS: u64 = 1;
 
-/// How often the observer hears of progress.
-const OBSERVE_NS: u64 = 100_000_000;
+/// How often a loop wakes up without being woken, and reports: what a recording that goes on for days can leave out.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Longest wait for records; also how often ends of targets and signals are noticed.
+    pub poll_ms: u64,
+    /// How often the observer hears of progress.
+    pub observe_ns: u64,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace {
+            poll_ms: POLL_MS,
+            observe_ns: 100_000_000,
+        }
+    }
+}
 
 /// How often threads are looked at where their ends are not reported.
 const LOOK_NS: u64 = 500_000_000;
@@ -51,6 +64,8 @@ pub enum StopReason {
     Duration,
     Interrupted,
     TargetExited,
+    /// The window is over, and the recording goes on.
+    Cut,
 }
 
 /// What asks the loop to stop from outside: set by signal handlers.
@@ -68,20 +83,25 @@ pub struct Progress {
     pub lost: u64,
     /// Processes that have joined the target since the last report.
     pub new_pids: Vec<u32>,
+    /// Processes and who forked them, since the last report; of those that the loop follows.
+    pub forks: Vec<(u32, u32)>,
     /// Frames that were seen first since the last report; and all binaries so far, where there are such frames.
     pub new_frames: Vec<RawFrame>,
     pub binaries: Vec<Arc<Binary>>,
 }
 
-/// Everything a recording brought, before names.
+/// Everything a recording, or a window of it, brought, before names.
 #[derive(Debug)]
 pub struct Recorded {
     pub tally: Tally,
     pub binaries: Vec<Arc<Binary>>,
-    pub generated: GeneratedCode,
+    /// Of the frames in generated code.
+    pub generated: CodeNames,
+    pub map_problems: MapProblems,
     /// Where they were to be asked.
     pub jvms: Vec<JvmAsked>,
     pub accountant: Accountant,
+    pub counts: SamplerCounts,
     pub stopped_by: StopReason,
     pub duration_ns: u64,
     pub processes_seen: usize,
@@ -90,29 +110,66 @@ pub struct Recorded {
     pub bpf: Option<RunStatistics>,
     /// Where stacks were walked in the kernel by tables.
     pub kernel_walks: Option<KernelWalks>,
-    /// Side-band records that were lost.
-    pub side_band_lost: u64,
+    /// Processes of a selection that the sampler could not take in while running.
+    pub not_followed: u64,
+}
+
+/// What the sampler itself counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SamplerCounts {
+    pub losses: Losses,
+    /// Whether ends of threads were reported.
+    pub exits_reported: bool,
+    /// CPU time counted by the sampling events, where exits are not reported.
+    pub counted_cpu_ns: Option<u64>,
+}
+
+impl SamplerCounts {
+    fn of(sampler: &dyn Sampler) -> SamplerCounts {
+        SamplerCounts {
+            losses: sampler.losses(),
+            exits_reported: sampler.reports_exits(),
+            counted_cpu_ns: sampler.counted_cpu_ns(),
+        }
+    }
+
+    fn since(self, before: SamplerCounts) -> SamplerCounts {
+        let counted = |now: u64| now.saturating_sub(before.counted_cpu_ns.unwrap_or(0));
+        SamplerCounts {
+            losses: self.losses.since(before.losses),
+            exits_reported: self.exits_reported,
+            counted_cpu_ns: self.counted_cpu_ns.map(counted),
+        }
+    }
 }
 
 /// The state of a running recording.
 #[derive(Debug)]
 pub struct RecordingLoop<'a> {
-    plan: &'a SamplingPlan,
+    pub(super) plan: &'a SamplingPlan,
     duration_ns: Option<u64>,
     stop: StopSignals,
+    pace: Pace,
     /// Whether Java virtual machines are to write maps.
     asks_jvms: bool,
-    filter: TargetFilter,
-    interpreter: Interpreter,
-    tables: KernelTables,
+    jvms_before: Vec<JvmAsked>,
+    pub(super) filter: TargetFilter,
+    /// Where the target is whatever a selection lists.
+    selected: Option<Selected>,
+    pub(super) interpreter: Interpreter,
+    pub(super) tables: KernelTables,
     order: TimeOrder,
-    tally: Tally,
-    recent: RecentStacks,
-    accountant: Accountant,
+    pub(super) tally: Tally,
+    pub(super) recent: RecentStacks,
+    pub(super) accountant: Accountant,
     /// Where the sampler keeps books.
-    off_cpu: Option<OffCpu>,
-    begun_ns: u64,
-    new_pids: Vec<u32>,
+    pub(super) off_cpu: Option<OffCpu>,
+    /// When the recording, or its present window, began.
+    pub(super) begun_ns: u64,
+    /// What the sampler had counted by then.
+    counts_before: SamplerCounts,
+    pub(super) new_pids: Vec<u32>,
+    pub(super) forks: Vec<(u32, u32)>,
     /// Frames the observer has heard of.
     frames_told: usize,
     /// A target process that was alive when last looked at.
@@ -131,8 +188,14 @@ impl<'a> RecordingLoop<'a> {
             plan,
             duration_ns: duration.map(|d| d.as_nanos() as u64),
             stop,
+            pace: Pace::default(),
             asks_jvms: false,
+            jvms_before: Vec::new(),
             filter: TargetFilter::new(&plan.scope, &alive),
+            selected: match &plan.scope {
+                Scope::Selected(list) => Some(Selected::new(list.clone(), &alive)),
+                _ => None,
+            },
             interpreter,
             tables: KernelTables::default(),
             order: TimeOrder::default(),
@@ -141,7 +204,9 @@ impl<'a> RecordingLoop<'a> {
             accountant: Accountant::default(),
             off_cpu: None,
             begun_ns: 0,
+            counts_before: SamplerCounts::default(),
             new_pids: Vec::new(),
+            forks: Vec::new(),
             frames_told: 0,
             last_alive: None,
         }
@@ -153,6 +218,12 @@ impl<'a> RecordingLoop<'a> {
         self
     }
 
+    /// Wakes up as often as `pace` says.
+    pub fn at_pace(mut self, pace: Pace) -> Self {
+        self.pace = pace;
+        self
+    }
+
     /// Samples until told to stop. `go` is called once ticks are being taken, and lets a held child run.
     pub fn run(
         mut self,
@@ -160,10 +231,17 @@ impl<'a> RecordingLoop<'a> {
         go: impl FnOnce() -> std::io::Result<()>,
         observe: &mut dyn FnMut(&Progress),
     ) -> Result<Recorded, RunError> {
-        let jvms_before = match self.asks_jvms {
-            true => jvms::ask(&self.interpreter.processes, &[]),
-            false => Vec::new(),
-        };
+        self.begin(sampler)?;
+        go().map_err(RunError::Release)?;
+        let stopped_by = self.until_stopped(sampler, observe)?;
+        Ok(self.finish(sampler, stopped_by)?)
+    }
+
+    /// Begins to take ticks.
+    pub fn begin(&mut self, sampler: &mut dyn Sampler) -> Result<(), SamplingError> {
+        if self.asks_jvms {
+            self.jvms_before = jvms::ask(&self.interpreter.processes, &[]);
+        }
         self.tables = KernelTables::of(sampler);
         for pid in self.target_pids() {
             self.tables.changed(pid);
@@ -175,15 +253,56 @@ impl<'a> RecordingLoop<'a> {
         self.off_cpu = sampler
             .take_books()
             .map(|maps| OffCpu::begin(maps, self.begun_ns, SLICE_NS, self.plan.quota_period_ns));
-        sampler.start()?;
-        go().map_err(RunError::Release)?;
-        let stopped_by = self.until_stopped(sampler, observe)?;
+        sampler.start()
+    }
+
+    /// Ends the window: hands out what it brought and begins the next, without a tick between them. Not while waits are
+    /// recorded.
+    pub fn cut(&mut self, sampler: &mut dyn Sampler) -> Result<Recorded, SamplingError> {
+        // What had been read is certain once more has.
+        self.read_batch(sampler)?;
+        self.read_batch(sampler)?;
+        let ended_ns = monotonic_ns();
+        let pids = self.target_pids();
+        self.accountant.look(&pids);
+        let accountant = self.accountant.cut(&pids);
+        let counts = SamplerCounts::of(sampler);
+        let generated = &self.interpreter.processes.generated;
+        let tally = std::mem::take(&mut self.tally);
+        let recorded = Recorded {
+            generated: generated.names_of(tally.generated_code()),
+            map_problems: generated.problems(),
+            jvms: Vec::new(),
+            left_running: Vec::new(),
+            processes_seen: tally.processes_seen(),
+            binaries: self.interpreter.processes.binaries.all().to_vec(),
+            tally,
+            accountant,
+            counts: counts.since(self.counts_before),
+            stopped_by: StopReason::Cut,
+            duration_ns: ended_ns - self.begun_ns,
+            bpf: sampler.bpf_statistics(),
+            kernel_walks: None,
+            not_followed: self.selected.as_ref().map_or(0, Selected::not_followed),
+        };
+        self.counts_before = counts;
+        self.recent = RecentStacks::default();
+        self.frames_told = 0;
+        self.begun_ns = ended_ns;
+        Ok(recorded)
+    }
+
+    /// Stops ticking, and reads what is left.
+    pub fn finish(
+        mut self,
+        sampler: &mut dyn Sampler,
+        stopped_by: StopReason,
+    ) -> Result<Recorded, SamplingError> {
         let ended_ns = monotonic_ns();
         if let Some(off_cpu) = &mut self.off_cpu {
             off_cpu.end(ended_ns);
         }
         self.accountant.look(&self.target_pids());
-        let duration_ns = ended_ns - self.begun_ns;
         let left_running = self
             .target_pids()
             .into_iter()
@@ -192,7 +311,7 @@ impl<'a> RecordingLoop<'a> {
         sampler.stop_ticks();
         self.read_rest(sampler)?;
         let jvms = match self.asks_jvms {
-            true => jvms::ask(&self.interpreter.processes, &jvms_before),
+            true => jvms::ask(&self.interpreter.processes, &self.jvms_before),
             false => Vec::new(),
         };
         if let Some(off_cpu) = self.off_cpu.take() {
@@ -206,33 +325,50 @@ impl<'a> RecordingLoop<'a> {
         let mut generated = std::mem::take(&mut self.interpreter.processes.generated);
         generated.look_for_the_last_time();
         Ok(Recorded {
-            generated,
+            generated: generated.names_of(self.tally.generated_code()),
+            map_problems: generated.problems(),
             jvms,
             left_running,
             processes_seen: self.interpreter.processes.pids_seen(),
             binaries: self.interpreter.processes.binaries.all().to_vec(),
             tally: self.tally,
             accountant: self.accountant,
+            counts: SamplerCounts::of(sampler).since(self.counts_before),
             stopped_by,
-            duration_ns,
+            duration_ns: ended_ns - self.begun_ns,
             bpf: sampler.bpf_statistics(),
             kernel_walks: self.tables.finish(sampler),
-            side_band_lost: sampler.losses().side_band,
+            not_followed: self.selected.as_ref().map_or(0, Selected::not_followed),
         })
+    }
+
+    /// Samples until `until_ns`, and answers why it stopped: [`StopReason::Cut`] then, or earlier for another reason.
+    pub fn until(
+        &mut self,
+        sampler: &mut dyn Sampler,
+        until_ns: u64,
+        observe: &mut dyn FnMut(&Progress),
+    ) -> Result<StopReason, SamplingError> {
+        self.duration_ns = Some(until_ns.saturating_sub(self.begun_ns));
+        match self.until_stopped(sampler, observe)? {
+            StopReason::Duration => Ok(StopReason::Cut),
+            reason => Ok(reason),
+        }
     }
 
     fn until_stopped(
         &mut self,
         sampler: &mut dyn Sampler,
         observe: &mut dyn FnMut(&Progress),
-    ) -> Result<StopReason, RunError> {
+    ) -> Result<StopReason, SamplingError> {
         let (mut observe_at, mut look_at) = (self.begun_ns, self.begun_ns + LOOK_NS);
         loop {
             self.wait(&sampler.wakeup_fds());
             self.read_batch(sampler)?;
             let now = monotonic_ns();
+            self.follow_selection(sampler, now)?;
             if now >= observe_at {
-                observe_at = now + OBSERVE_NS;
+                observe_at = now + self.pace.observe_ns;
                 sampler.adapt(now);
                 observe(&self.progress(sampler, now));
             }
@@ -254,7 +390,7 @@ impl<'a> RecordingLoop<'a> {
         let longest_ms = if news || self.tables.is_building() {
             NEWS_POLL_MS
         } else {
-            POLL_MS
+            self.pace.poll_ms
         };
         let left_ms = self.duration_ns.map_or(longest_ms, |duration_ns| {
             (self.begun_ns + duration_ns).saturating_sub(monotonic_ns()) / 1_000_000
@@ -307,6 +443,7 @@ impl<'a> RecordingLoop<'a> {
             new_frames,
             binaries,
             new_pids: std::mem::take(&mut self.new_pids),
+            forks: std::mem::take(&mut self.forks),
             elapsed_ns: now - self.begun_ns,
             samples: self.tally.ticks(),
             complete: self.tally.complete(),
@@ -327,12 +464,46 @@ impl<'a> RecordingLoop<'a> {
         let TargetFilter::Pids(pids) = &self.filter else {
             return None;
         };
+        // A selection may be empty for a while.
+        if self.selected.is_some() {
+            return None;
+        }
         if self.last_alive.is_none_or(|pid| !process::is_alive(pid)) {
             self.last_alive = pids.iter().copied().find(|pid| process::is_alive(*pid));
         }
         self.last_alive
             .is_none()
             .then_some(StopReason::TargetExited)
+    }
+
+    /// Takes in what a selection lists newly, and lets go of what it no longer lists.
+    fn follow_selection(
+        &mut self,
+        sampler: &mut dyn Sampler,
+        now_ns: u64,
+    ) -> Result<(), SamplingError> {
+        let Some(selected) = &mut self.selected else {
+            return Ok(());
+        };
+        let change = selected.look(now_ns, |pid| self.filter.contains(pid));
+        for pid in change.joined {
+            if !sampler.add_target(pid)? {
+                self.selected.as_mut().map(Selected::could_not_follow);
+                continue;
+            }
+            self.filter.joined(pid);
+            self.accountant.joined(pid);
+            self.interpreter.processes.read(pid);
+            self.tables.changed(pid);
+            self.new_pids.push(pid);
+        }
+        for pid in change.left {
+            sampler.remove_target(pid)?;
+            self.accountant.left(pid);
+            self.filter.ended(pid);
+            self.tables.ended(pid);
+        }
+        Ok(())
     }
 
     fn target_pids(&self) -> Vec<u32> {

@@ -1,6 +1,6 @@
 //! Stacks counted by thread, time slice and ending, with addresses but no names yet.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use foldhash::quality::RandomState;
 
@@ -119,19 +119,21 @@ impl Tally {
         end: StackEnd,
         cpu_ns: u64,
     ) {
-        let weight = self
-            .weights
-            .entry(Key {
-                slice,
-                thread,
-                stack,
-                end,
-            })
-            .or_default();
-        weight.0 += 1;
+        let key = Key {
+            slice,
+            thread,
+            stack,
+            end,
+        };
+        self.add(key, 1, cpu_ns);
+    }
+
+    fn add(&mut self, key: Key, count: u64, cpu_ns: u64) {
+        let weight = self.weights.entry(key).or_default();
+        weight.0 += count;
         weight.1 += cpu_ns;
-        self.ticks += 1;
-        self.complete += u64::from(end == StackEnd::Root);
+        self.ticks += count;
+        self.complete += if key.end == StackEnd::Root { count } else { 0 };
     }
 
     pub fn ticks(&self) -> u64 {
@@ -146,6 +148,45 @@ impl Tally {
     /// Every distinct frame, in order of first sight.
     pub fn frames(&self) -> &[RawFrame] {
         &self.frames
+    }
+
+    /// The addresses in generated code, and the places they stand in.
+    pub(super) fn generated_code(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        self.frames.iter().filter_map(|frame| match frame.code {
+            Code::Jit(place) => Some((place, frame.addr.0)),
+            _ => None,
+        })
+    }
+
+    pub(super) fn processes_seen(&self) -> usize {
+        let pids: BTreeSet<u32> = self.threads.iter().map(|thread| thread.pid).collect();
+        pids.len()
+    }
+
+    /// Spreads the ticks over several tallies, by thread. Only of tallies without waits.
+    pub fn split<G: Ord>(&self, group_of: impl Fn(&Thread) -> G) -> BTreeMap<G, Tally> {
+        let mut groups: BTreeMap<G, Tally> = BTreeMap::new();
+        for (key, (count, cpu_ns)) in &self.weights {
+            let thread = &self.threads[key.thread.0 as usize];
+            let part = groups.entry(group_of(thread)).or_default();
+            let mut frames: Vec<RawFrame> = self
+                .stacks
+                .root_to_leaf(key.stack)
+                .map(|frame| self.frames[frame.0 as usize])
+                .collect();
+            frames.reverse();
+            let (thread, stack) = (part.thread(thread.clone()), part.stack(&frames));
+            part.add(
+                Key {
+                    thread,
+                    stack,
+                    ..*key
+                },
+                *count,
+                *cpu_ns,
+            );
+        }
+        groups
     }
 
     pub fn threads_seen(&self) -> usize {

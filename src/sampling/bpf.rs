@@ -55,7 +55,7 @@ pub fn load_filter(plan: &SamplingPlan) -> Result<BpfPrograms, SamplingError> {
 fn load(plan: &SamplingPlan) -> Result<BpfPrograms, SamplingError> {
     let (target, target_name) = match &plan.scope {
         Scope::All => (TargetMode::All, String::new()),
-        Scope::Pids { .. } => (TargetMode::Pids, String::new()),
+        Scope::Pids { .. } | Scope::Selected(_) => (TargetMode::Pids, String::new()),
         Scope::Name(name) => (TargetMode::Name, name.clone()),
     };
     let config = BpfConfig {
@@ -84,7 +84,7 @@ fn load(plan: &SamplingPlan) -> Result<BpfPrograms, SamplingError> {
         doing: "attach to fork and exit",
         source,
     })?;
-    if matches!(plan.scope, Scope::Pids { .. }) {
+    if target == TargetMode::Pids {
         add_targets(&programs, &plan.scope)?;
     }
     Ok(programs)
@@ -266,6 +266,20 @@ impl Sampler for BpfSampler {
 
     fn take_books(&mut self) -> Option<BookMaps> {
         self.books.take()
+    }
+
+    fn add_target(&mut self, pid: u32) -> Result<bool, SamplingError> {
+        let doing = "add a target";
+        match self.programs.add_target(pid) {
+            Ok(()) => Ok(true),
+            Err(source) => Err(SamplingError::Bpf { doing, source }),
+        }
+    }
+
+    fn remove_target(&mut self, pid: u32) -> Result<(), SamplingError> {
+        let doing = "remove a target";
+        let removed = self.programs.remove_target(pid);
+        removed.map_err(|source| SamplingError::Bpf { doing, source })
     }
 
     fn adapt(&mut self, now_ns: u64) {

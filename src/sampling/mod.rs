@@ -14,6 +14,7 @@ mod waking;
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -36,7 +37,49 @@ pub enum Scope {
     Pids { roots: Vec<u32>, tree: bool },
     /// Processes whose command name is this one, at any time.
     Name(String),
+    /// Whatever a list holds at any time, and what those start.
+    Selected(PidList),
 }
+
+/// A list of processes that is made anew at each look.
+#[derive(Clone)]
+pub struct PidList {
+    /// What it lists, in words: `container 4f2a…`.
+    pub what: String,
+    list: Arc<dyn Fn() -> Vec<u32> + Send + Sync>,
+}
+
+impl PidList {
+    pub fn new(
+        what: impl Into<String>,
+        list: impl Fn() -> Vec<u32> + Send + Sync + 'static,
+    ) -> PidList {
+        PidList {
+            what: what.into(),
+            list: Arc::new(list),
+        }
+    }
+
+    pub fn pids(&self) -> Vec<u32> {
+        (self.list)()
+    }
+}
+
+impl std::fmt::Debug for PidList {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PidList")
+            .field("what", &self.what)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for PidList {
+    fn eq(&self, other: &PidList) -> bool {
+        Arc::ptr_eq(&self.list, &other.list)
+    }
+}
+
+impl Eq for PidList {}
 
 impl Scope {
     /// The processes meant, as of now. Read again while attaching, because more of them may start meanwhile.
@@ -48,6 +91,7 @@ impl Scope {
                 process::with_descendants(roots).unwrap_or_else(|_| roots.clone())
             }
             Scope::Name(name) => process::with_name(name).unwrap_or_default(),
+            Scope::Selected(list) => list.pids(),
         }
     }
 }
@@ -83,6 +127,17 @@ pub struct Losses {
     pub side_band: u64,
 }
 
+impl Losses {
+    /// What was lost after `before`.
+    pub fn since(self, before: Losses) -> Losses {
+        Losses {
+            lost: self.lost.saturating_sub(before.lost),
+            throttled: self.throttled.saturating_sub(before.throttled),
+            side_band: self.side_band.saturating_sub(before.side_band),
+        }
+    }
+}
+
 /// Where samples come from.
 pub trait Sampler {
     /// Begins to tick. Before this only side-band events arrive.
@@ -115,6 +170,16 @@ pub trait Sampler {
     /// The books of the target's threads, where they are kept; handed out once.
     fn take_books(&mut self) -> Option<BookMaps> {
         None
+    }
+
+    /// Makes a process, with all its threads, part of the target while it is sampled. False where that is not possible.
+    fn add_target(&mut self, _pid: u32) -> Result<bool, SamplingError> {
+        Ok(false)
+    }
+
+    /// Lets go of a process.
+    fn remove_target(&mut self, _pid: u32) -> Result<(), SamplingError> {
+        Ok(())
     }
 
     /// Called about ten times a second while recording, for what is adapted to the target.

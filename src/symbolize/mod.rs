@@ -39,6 +39,7 @@ use crate::recorder::{Code, RawFrame, Tally};
 use crate::target::binary::Binary;
 use crate::target::jit::CodeNames;
 
+use namer::Namer;
 use options::SymbolOptions;
 
 pub use aside::Aside;
@@ -106,6 +107,38 @@ pub fn name_into(
     options: &SymbolOptions,
 ) -> Naming {
     let mut namer = aside.finish(options);
+    pour(builder, tally, places, &mut namer);
+    namer.finish()
+}
+
+/// Names that are kept from one window of a recording to the next.
+#[derive(Debug)]
+pub struct KeptNames(Namer);
+
+impl KeptNames {
+    pub fn new(options: &SymbolOptions) -> KeptNames {
+        let workers = naming::Workers::new(options, Progress::default());
+        KeptNames(Namer::new(workers))
+    }
+
+    /// Names every frame of a tally and moves its ticks into `builder`.
+    pub fn name_into(&mut self, builder: &mut ProfileBuilder, tally: Tally, places: &Places) {
+        self.0.forget_generated_code();
+        pour(builder, tally, places, &mut self.0);
+    }
+
+    /// CPU time and memory of the workers so far.
+    pub fn cost(&self) -> Cost {
+        self.0.cost()
+    }
+
+    /// What naming brought besides names.
+    pub fn finish(self) -> Naming {
+        self.0.finish()
+    }
+}
+
+fn pour(builder: &mut ProfileBuilder, tally: Tally, places: &Places, namer: &mut Namer) {
     namer.name(tally.frames(), places);
     let kernel: LazyCell<Mapping> = LazyCell::new(kernel_image::mapping);
     let named: Vec<FrameIx> = tally
@@ -117,7 +150,6 @@ pub fn name_into(
         })
         .collect();
     tally.pour_into(builder, &named, known_roots::settle);
-    namer.finish()
 }
 
 /// The part of the file the frame's code was loaded from, as the file itself numbers it.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 
+use super::cost::Cost;
 use super::kernel::EarlyList;
 use super::naming::{Job, Workers};
 use super::{Found, Naming, Places, jit};
@@ -100,6 +101,17 @@ impl Namer {
     fn keep_nothing(&mut self, code: Code, addrs: Vec<ElfAddr>, reason: Unresolved) {
         let found = vec![Found::Nothing(reason); addrs.len()];
         self.keep(code, addrs, found);
+    }
+
+    /// What generated code is called may change, and where nothing was known there may be something.
+    pub fn forget_generated_code(&mut self) {
+        let lasting = |frame: &RawFrame| !matches!(frame.code, Code::Jit(_));
+        self.found.retain(|frame, _| lasting(frame));
+    }
+
+    /// CPU time and memory of the workers so far.
+    pub fn cost(&self) -> Cost {
+        self.workers.cost()
     }
 
     pub fn found(&self, frame: &RawFrame) -> &Found {

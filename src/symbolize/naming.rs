@@ -126,10 +126,15 @@ impl Workers {
         }
     }
 
+    /// What the processes have used so far.
+    pub fn cost(&self) -> Cost {
+        let costs = self.all.iter().map(Worker::cost);
+        costs.fold(Cost::default(), Cost::and)
+    }
+
     /// Ends all processes.
     pub fn finish(self) -> Naming {
-        let costs = self.all.iter().map(Worker::cost);
-        let cost = costs.fold(Cost::default(), Cost::and);
+        let cost = self.cost();
         if let Some(cache) = &self.sources.cache {
             self.all.iter().for_each(|worker| worker.store(cache));
         }

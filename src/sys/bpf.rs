@@ -205,6 +205,14 @@ impl BpfPrograms {
             .update(&pid.to_ne_bytes(), &[1], MapFlags::ANY)
     }
 
+    /// Takes a process out of the target; one that is no part of it is no error.
+    pub fn remove_target(&self, pid: u32) -> libbpf_rs::Result<()> {
+        match self.skel.maps.targets.delete(&pid.to_ne_bytes()) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Attaches the programs that follow forks, exits and new programs.
     pub fn follow(&mut self) -> libbpf_rs::Result<()> {
         self.links.push(self.skel.progs.on_exec.attach()?);

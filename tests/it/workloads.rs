@@ -280,23 +280,32 @@ fn a_held_burner_uses_its_quota_and_no_more() {
     assert!((burner.run_delay - lost).abs() < within, "{burner:?}");
 }
 
+/// How long a switcher's work takes is found out at its start: on a shared host a CPU may run at half its speed just then.
+const ATTEMPTS: usize = 6;
+
 #[test]
 fn a_switcher_switches_as_often_as_it_was_asked_to() {
     for (asked, least, most) in [("10000", 7e3, 13e3), ("100000", 7e4, 13e4)] {
-        let mut workload = Workload::start("switcher.c", &[asked]);
-        let before = workload.truth_so_far();
-        wait_for_cpu(workload.pid(), 500_000_000);
-        let after = workload.truth_so_far();
-        let grown = |name: &str| {
-            let figure = |truth: &serde_json::Value| truth[name].as_f64().expect("a figure");
-            figure(&after) - figure(&before)
-        };
-        assert!(grown("switches") >= 2.0 * grown("rounds") - 2.0, "{after}");
-        // By CPU time: others on the machine take time away, and hyper-threads some speed.
-        let per_cpu_second = grown("switches") / grown("cpu_ns") * 1e9;
-        assert!(
-            (least..most).contains(&per_cpu_second),
-            "{per_cpu_second}: {after}"
-        );
+        let mut seen = Vec::new();
+        let is_as_asked = (0..ATTEMPTS).any(|_| {
+            let rate = switches_per_cpu_second(asked);
+            seen.push(rate);
+            (least..most).contains(&rate)
+        });
+        assert!(is_as_asked, "asked for {asked}: {seen:?}");
     }
+}
+
+/// By CPU time: others on the machine take time away.
+fn switches_per_cpu_second(asked: &str) -> f64 {
+    let mut workload = Workload::start("switcher.c", &[asked]);
+    let before = workload.truth_so_far();
+    wait_for_cpu(workload.pid(), 500_000_000);
+    let after = workload.truth_so_far();
+    let grown = |name: &str| {
+        let figure = |truth: &serde_json::Value| truth[name].as_f64().expect("a figure");
+        figure(&after) - figure(&before)
+    };
+    assert!(grown("switches") >= 2.0 * grown("rounds") - 2.0, "{after}");
+    grown("switches") / grown("cpu_ns") * 1e9
 }

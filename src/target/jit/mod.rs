@@ -70,7 +70,7 @@ pub struct GeneratedCode {
     budget: Budget,
     looked_ns: u64,
     /// Processes that were too many to have their maps read.
-    pub not_followed: u64,
+    not_followed: u64,
 }
 
 impl GeneratedCode {
@@ -267,22 +267,32 @@ impl GeneratedCode {
         CodeNames(named.collect())
     }
 
-    /// Maps that were not used, or not all of them: the process, the path as it sees it, and why.
-    pub fn refused(&self) -> impl Iterator<Item = (u32, &str, &Refusal)> {
-        self.spaces.iter().flat_map(|space| {
-            let pid = space.pid;
-            space.refusals().map(move |(path, why)| (pid, path, why))
-        })
+    /// What was wrong with the maps so far.
+    pub fn problems(&self) -> MapProblems {
+        let refused = self.spaces.iter().flat_map(|space| {
+            let told =
+                move |(path, why): (&str, &Refusal)| (space.pid, path.to_owned(), why.to_string());
+            space.refusals().map(told)
+        });
+        let bad = self.spaces.iter().filter(|space| space.map.bad_lines > 0);
+        let bad_lines = bad.map(|space| (space.pid, space.sources[0].clone(), space.map.bad_lines));
+        MapProblems {
+            refused: refused.collect(),
+            bad_lines: bad_lines.collect(),
+            not_followed: self.not_followed,
+        }
     }
+}
 
+/// What was wrong with maps of generated code.
+#[derive(Clone, Debug, Default)]
+pub struct MapProblems {
+    /// Maps that were not used, or not all of them: the process, the path as it sees it, and why.
+    pub refused: Vec<(u32, String, String)>,
     /// Lines of maps that are not understood: the process, the path as it sees it, and how many.
-    pub fn bad_lines(&self) -> impl Iterator<Item = (u32, &str, u64)> {
-        let bad = |space: &&Space| space.map.bad_lines > 0;
-        self.spaces
-            .iter()
-            .filter(bad)
-            .map(|space| (space.pid, space.sources[0].as_str(), space.map.bad_lines))
-    }
+    pub bad_lines: Vec<(u32, String, u64)>,
+    /// Processes that were too many to have their maps read.
+    pub not_followed: u64,
 }
 
 /// What was known of addresses of generated code at one time.

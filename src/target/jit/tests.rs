@@ -52,16 +52,16 @@ fn a_child_begins_with_what_its_parent_had_said_and_places_keep_their_meaning() 
 
     let unnamed = code.place(parent, RuntimeAddr(0x9000), now);
     assert_eq!(code.look_up(unnamed, 0x9000), Err(Unresolved::NotInJitMap));
-    assert_eq!(code.bad_lines().next().map(|bad| bad.2), Some(1));
-    assert_eq!(code.refused().count(), 0);
+    assert_eq!(code.problems().bad_lines.first().map(|bad| bad.2), Some(1));
+    assert_eq!(code.problems().refused.len(), 0);
 
     // Its name is gone, and what stands there now must not be read.
     fs::remove_file(&path).expect("removed");
     nix::unistd::mkfifo(path.as_str(), nix::sys::stat::Mode::S_IRWXU).expect("made");
     look(&mut code);
     fs::remove_file(&path).expect("removed");
-    let refused: Vec<_> = code.refused().collect();
-    assert_eq!(refused, [(own, path.as_str(), &Refusal::Fifo)]);
+    let refused = code.problems().refused;
+    assert_eq!(refused, [(own, path, Refusal::Fifo.to_string())]);
     assert_eq!(
         code.look_up(unnamed, 0x9000),
         Err(Unresolved::JitMapRefused)

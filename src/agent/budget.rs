@@ -1,0 +1,198 @@
+//! What the agent may cost, and how it keeps to that.
+//!
+//! In: what each window has cost. Out: the [`Effort`] of the next. CPU time is kept in a book: what was used beyond the
+//! budget is a debt that idle windows repay. Starting up costs more than a window (programs are loaded, tables built, names
+//! read), and is repaid; a rate that the budget cannot bear makes the debt grow, and is lowered. Memory has no such patience.
+
+use super::Effort;
+
+/// Windows in which a debt may be repaid: longer, and the rate is too high.
+const PATIENCE_WINDOWS: f64 = 10.0;
+/// Windows without a debt before a lowered rate is raised.
+const CALM_WINDOWS: u32 = 10;
+/// Part of the memory budget from which memory is given back.
+const NEARLY_FULL: f64 = 0.9;
+/// Unwind tables get at most this part of the memory budget, and at least so much.
+const UNWIND_PART: u64 = 4;
+const LEAST_UNWIND_BYTES: u64 = 2 << 20;
+const MOST_UNWIND_BYTES: u64 = 128 << 20;
+/// And debug information, while it is read.
+const SYMBOL_PART: u64 = 2;
+const LEAST_SYMBOL_BYTES: u64 = 16 << 20;
+const MOST_SYMBOL_BYTES: u64 = 512 << 20;
+
+/// What may be used.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// CPU time over wall-clock time: 0.01 is ten millicores.
+    pub cpu_cores: f64,
+    pub memory_bytes: u64,
+    pub frequency_hz: u32,
+}
+
+/// What a window has cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    pub wall_s: f64,
+    pub cpu_s: f64,
+    /// Resident memory of this process and its helpers, and of its maps in the kernel.
+    pub memory_bytes: u64,
+}
+
+/// Why less is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduction {
+    Cpu,
+    Memory,
+    /// Nothing is left that could be given up.
+    Exhausted,
+}
+
+#[derive(Debug)]
+pub struct Budget {
+    limits: Limits,
+    effort: Effort,
+    debt_s: f64,
+    calm: u32,
+}
+
+impl Budget {
+    pub fn new(limits: Limits) -> Budget {
+        let part = |part, least, most| (limits.memory_bytes / part).clamp(least, most);
+        Budget {
+            limits,
+            effort: Effort {
+                frequency_hz: limits.frequency_hz,
+                unwind_bytes: part(UNWIND_PART, LEAST_UNWIND_BYTES, MOST_UNWIND_BYTES),
+                symbol_bytes: part(SYMBOL_PART, LEAST_SYMBOL_BYTES, MOST_SYMBOL_BYTES),
+            },
+            debt_s: 0.0,
+            calm: 0,
+        }
+    }
+
+    pub fn effort(&self) -> Effort {
+        self.effort
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// CPU time that was used beyond the budget and not made up for, seconds.
+    pub fn debt_s(&self) -> f64 {
+        self.debt_s
+    }
+
+    /// A window has ended. Answers why the effort was lowered; a raised one is only to be seen in [`Budget::effort`].
+    pub fn window(&mut self, cost: Cost) -> Option<Reduction> {
+        let allowed_s = self.limits.cpu_cores * cost.wall_s;
+        self.debt_s = (self.debt_s + cost.cpu_s - allowed_s).max(0.0);
+        if cost.memory_bytes as f64 > NEARLY_FULL * self.limits.memory_bytes as f64 {
+            return Some(self.save_memory());
+        }
+        if self.debt_s > PATIENCE_WINDOWS * allowed_s && cost.cpu_s > allowed_s {
+            return Some(self.save_cpu(allowed_s / cost.cpu_s));
+        }
+        self.calm = if self.debt_s > 0.0 { 0 } else { self.calm + 1 };
+        let asked = self.limits.frequency_hz;
+        if self.calm >= CALM_WINDOWS && self.effort.frequency_hz < asked {
+            self.calm = 0;
+            self.effort.frequency_hz = (self.effort.frequency_hz * 3).div_ceil(2).min(asked);
+        }
+        None
+    }
+
+    /// A rate that would have cost what is allowed.
+    fn save_cpu(&mut self, affordable: f64) -> Reduction {
+        let frequency_hz = self.effort.frequency_hz;
+        let lower = (f64::from(frequency_hz) * affordable).floor() as u32;
+        self.calm = 0;
+        // What was used cannot be given back; the new rate is judged by what it costs itself.
+        self.debt_s = 0.0;
+        self.effort.frequency_hz = lower.clamp(1, frequency_hz.saturating_sub(1).max(1));
+        match self.effort.frequency_hz < frequency_hz {
+            true => Reduction::Cpu,
+            false => Reduction::Exhausted,
+        }
+    }
+
+    fn save_memory(&mut self) -> Reduction {
+        let before = self.effort;
+        self.effort.unwind_bytes = (before.unwind_bytes / 2).max(LEAST_UNWIND_BYTES);
+        self.effort.symbol_bytes = (before.symbol_bytes / 2).max(LEAST_SYMBOL_BYTES);
+        match self.effort == before {
+            true => Reduction::Exhausted,
+            false => Reduction::Memory,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        cpu_cores: 0.01,
+        memory_bytes: 256 << 20,
+        frequency_hz: 19,
+    };
+
+    fn cost(cpu_s: f64) -> Cost {
+        Cost {
+            wall_s: 60.0,
+            cpu_s,
+            memory_bytes: 50 << 20,
+        }
+    }
+
+    #[test]
+    fn a_costly_start_is_repaid_and_lowers_nothing() {
+        let mut budget = Budget::new(LIMITS);
+        assert_eq!(budget.window(cost(5.0)), None);
+        for _ in 0..30 {
+            assert_eq!(budget.window(cost(0.4)), None);
+        }
+        assert_eq!(budget.effort().frequency_hz, 19);
+        assert!(budget.debt_s() < 1e-9, "{}", budget.debt_s());
+    }
+
+    #[test]
+    fn a_rate_that_costs_too_much_is_lowered_and_comes_back_when_it_is_cheap() {
+        let mut budget = Budget::new(LIMITS);
+        let costs = |budget: &Budget| cost(0.08 * f64::from(budget.effort().frequency_hz));
+        let lowered = (0..50).filter(|_| {
+            let cost = costs(&budget);
+            budget.window(cost) == Some(Reduction::Cpu)
+        });
+        assert!(lowered.count() >= 1);
+        assert!(costs(&budget).cpu_s <= 0.6, "{:?}", budget.effort());
+        for _ in 0..60 {
+            budget.window(cost(0.1));
+        }
+        assert_eq!(budget.effort().frequency_hz, 19);
+    }
+
+    #[test]
+    fn at_one_a_second_nothing_is_left_to_lower() {
+        let mut budget = Budget::new(LIMITS);
+        let told: Vec<_> = (0..80).filter_map(|_| budget.window(cost(3.0))).collect();
+        assert_eq!(budget.effort().frequency_hz, 1);
+        assert_eq!(told.last(), Some(&Reduction::Exhausted));
+        assert!(told.contains(&Reduction::Cpu));
+    }
+
+    #[test]
+    fn memory_is_given_back_at_once() {
+        let mut budget = Budget::new(LIMITS);
+        let before = budget.effort();
+        let full = Cost {
+            memory_bytes: 250 << 20,
+            ..cost(0.1)
+        };
+        assert_eq!(budget.window(full), Some(Reduction::Memory));
+        assert!(budget.effort().unwind_bytes < before.unwind_bytes);
+        let last = (0..10).filter_map(|_| budget.window(full)).last();
+        assert_eq!(last, Some(Reduction::Exhausted));
+    }
+}

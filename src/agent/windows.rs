@@ -1,0 +1,293 @@
+//! Finished windows on disk, within a budget.
+//!
+//! In: a directory that was filled under a temporary name. Out: `windows/2026-11-29T02-15-00Z/`, complete or not there, and
+//! `latest`, a link to the newest. The oldest give way when the budget or the disk is full. What a crash left unfinished is
+//! removed at the next start; a window that was finished before stays.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use nix::fcntl::{Flock, FlockArg};
+
+const WINDOWS: &str = "windows";
+const LATEST: &str = "latest";
+const LOCK: &str = ".agent.lock";
+/// What a directory is called until it is complete.
+const UNFINISHED: &str = ".unfinished-";
+/// Windows that begin within the same second.
+const MAX_SAME_SECOND: u32 = 100;
+/// Deeper than this nothing is measured; a window has two levels.
+const MAX_DEPTH: u32 = 4;
+
+/// A data directory that is this agent's alone.
+#[derive(Debug)]
+pub struct Windows {
+    data: PathBuf,
+    budget_bytes: u64,
+    /// Oldest first, with their size.
+    finished: Vec<(String, u64)>,
+    /// Of files that are no windows, such as queues; counted by others.
+    _lock: Flock<File>,
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("failed to {doing} `{}`", path.display())]
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("another agent uses `{}`", path.display())]
+    InUse { path: PathBuf },
+}
+
+impl Windows {
+    /// Takes the directory, creates what is missing, and removes what was left unfinished.
+    pub fn open(data: &Path, budget_bytes: u64) -> Result<Windows, OpenError> {
+        let io = |doing, path: &Path| {
+            let path = path.to_owned();
+            move |source| OpenError::Io {
+                doing,
+                path,
+                source,
+            }
+        };
+        let windows = data.join(WINDOWS);
+        fs::create_dir_all(&windows).map_err(io("create", &windows))?;
+        let lock = data.join(LOCK);
+        let file = fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock)
+            .map_err(io("open", &lock))?;
+        let in_use = |_| OpenError::InUse {
+            path: data.to_owned(),
+        };
+        let held = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(in_use)?;
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&windows).map_err(io("list", &windows))? {
+            let entry = entry.map_err(io("list", &windows))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(UNFINISHED) {
+                fs::remove_dir_all(entry.path()).map_err(io("remove", &entry.path()))?;
+            } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                names.push(name);
+            }
+        }
+        names.sort();
+        let sized = |name: String| {
+            let bytes = size_of(&windows.join(&name), 0);
+            (name, bytes)
+        };
+        Ok(Windows {
+            data: data.to_owned(),
+            budget_bytes,
+            finished: names.into_iter().map(sized).collect(),
+            _lock: held,
+        })
+    }
+
+    /// An empty directory to be filled.
+    pub fn begin(&self, started_unix_ns: u64) -> io::Result<Unfinished> {
+        let stem = stamp(started_unix_ns);
+        for number in 0..MAX_SAME_SECOND {
+            let name = match number {
+                0 => stem.clone(),
+                number => format!("{stem}-{number}"),
+            };
+            let path = self.windows().join(format!("{UNFINISHED}{name}"));
+            if self.windows().join(&name).exists() {
+                continue;
+            }
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(Unfinished { path, name }),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(ErrorKind::AlreadyExists.into())
+    }
+
+    /// The directory is complete: it gets its name, and `latest` leads to it.
+    pub fn finish(&mut self, unfinished: Unfinished) -> io::Result<PathBuf> {
+        let path = self.windows().join(&unfinished.name);
+        sync_dir(&unfinished.path)?;
+        fs::rename(&unfinished.path, &path)?;
+        sync_dir(&self.windows())?;
+        let bytes = size_of(&path, 0);
+        self.finished.push((unfinished.name.clone(), bytes));
+        self.finished.sort();
+        let newest = self.finished.last().map(|(name, _)| name.clone());
+        if newest.as_ref() == Some(&unfinished.name) {
+            self.lead_to(&unfinished.name)?;
+        }
+        Ok(path)
+    }
+
+    fn lead_to(&self, name: &str) -> io::Result<()> {
+        let beside = self.data.join(format!(".{LATEST}"));
+        match fs::remove_file(&beside) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        symlink(Path::new(WINDOWS).join(name), &beside)?;
+        fs::rename(&beside, self.latest())
+    }
+
+    /// Removes the oldest windows until what is used, together with `others_bytes`, is within the budget; the newest stays.
+    /// Answers how many went.
+    pub fn rotate(&mut self, others_bytes: u64) -> u64 {
+        let mut dropped = 0;
+        while self.used_bytes() + others_bytes > self.budget_bytes && self.finished.len() > 1 {
+            dropped += u64::from(self.drop_oldest());
+        }
+        dropped
+    }
+
+    /// Removes the oldest window, so that there is room for a new one. False: there is none, or it cannot be removed.
+    pub fn drop_oldest(&mut self) -> bool {
+        if self.finished.is_empty() {
+            return false;
+        }
+        let (name, _) = self.finished.remove(0);
+        let path = self.windows().join(&name);
+        // Renamed first: a crash half way leaves no half window.
+        let gone = self.windows().join(format!("{UNFINISHED}gone-{name}"));
+        fs::rename(&path, &gone)
+            .and_then(|()| fs::remove_dir_all(&gone))
+            .is_ok()
+    }
+
+    pub fn used_bytes(&self) -> u64 {
+        self.finished.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    pub fn budget_bytes(&self) -> u64 {
+        self.budget_bytes
+    }
+
+    pub fn count(&self) -> usize {
+        self.finished.len()
+    }
+
+    /// The newest window, once there is one.
+    pub fn latest(&self) -> PathBuf {
+        self.data.join(LATEST)
+    }
+
+    pub fn windows(&self) -> PathBuf {
+        self.data.join(WINDOWS)
+    }
+}
+
+/// A window that is being written; removed when it is dropped.
+#[derive(Debug)]
+pub struct Unfinished {
+    path: PathBuf,
+    name: String,
+}
+
+impl Unfinished {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // After it was finished nothing stands there.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// `2026-11-29T02-15-00Z`: sorts by time, and is a file name everywhere.
+pub fn stamp(unix_ns: u64) -> String {
+    let seconds = (unix_ns / 1_000_000_000) as i64;
+    let time = Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH);
+    time.strftime("%Y-%m-%dT%H-%M-%SZ").to_string()
+}
+
+/// What a directory takes on disk. No link is followed.
+pub fn size_of(path: &Path, depth: u32) -> u64 {
+    let Ok(meta) = fs::symlink_metadata(path) else {
+        return 0;
+    };
+    let own = meta.blocks() * 512;
+    if !meta.is_dir() || depth >= MAX_DEPTH {
+        return own;
+    }
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    own + entries
+        .map(|entry| size_of(&entry.path(), depth + 1))
+        .sum::<u64>()
+}
+
+fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn write(windows: &mut Windows, second: u64, bytes: usize) -> PathBuf {
+        let unfinished = windows.begin(second * SECOND).expect("there is room");
+        fs::write(unfinished.path().join("a.pb.gz"), vec![1; bytes]).expect("written");
+        windows.finish(unfinished).expect("finished")
+    }
+
+    #[test]
+    fn the_oldest_give_way_and_the_newest_is_led_to() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut windows = Windows::open(dir.path(), 40 << 10).expect("opened");
+        for second in 0..6 {
+            let path = write(&mut windows, second, 8 << 10);
+            windows.rotate(0);
+            assert!(path.exists(), "the newest stays");
+            let latest = fs::canonicalize(windows.latest()).expect("leads somewhere");
+            assert_eq!(latest, fs::canonicalize(&path).expect("there"));
+            assert!(windows.used_bytes() <= 40 << 10);
+        }
+        assert!(windows.count() >= 2, "{}", windows.count());
+        assert_eq!(windows.rotate(1 << 30) as usize, windows.count() + 1);
+        assert_eq!(windows.count(), 1);
+    }
+
+    #[test]
+    fn what_a_crash_left_is_removed_and_what_was_finished_stays() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut windows = Windows::open(dir.path(), 1 << 20).expect("opened");
+        let path = write(&mut windows, 7, 10);
+        let unfinished = windows.begin(8 * SECOND).expect("begun");
+        let half = unfinished.path().to_owned();
+        std::mem::forget(unfinished);
+        assert!(matches!(
+            Windows::open(dir.path(), 1 << 20),
+            Err(OpenError::InUse { .. })
+        ));
+        drop(windows);
+        let windows = Windows::open(dir.path(), 1 << 20).expect("opened again");
+        assert!(path.exists() && !half.exists());
+        assert_eq!(windows.count(), 1);
+    }
+
+    #[test]
+    fn two_windows_of_one_second_have_two_names() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut windows = Windows::open(dir.path(), 1 << 20).expect("opened");
+        assert_ne!(write(&mut windows, 7, 1), write(&mut windows, 7, 1));
+        assert_eq!(stamp(1_796_001_300 * SECOND), "2026-11-30T01-15-00Z");
+    }
+}
