@@ -29,5 +29,6 @@ pub mod load_test;
 pub mod render;
 pub mod store;
 
-// What joins them.
+// What joins them: for one recording, and for ever.
+pub mod agent;
 pub mod cli;

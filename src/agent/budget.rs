@@ -58,7 +58,8 @@ pub struct Budget {
 
 impl Budget {
     pub fn new(limits: Limits) -> Budget {
-        let part = |part, least, most| (limits.memory_bytes / part).clamp(least, most);
+        let part =
+            |part: u64, least: u64, most: u64| (limits.memory_bytes / part).clamp(least, most);
         Budget {
             limits,
             effort: Effort {

@@ -16,9 +16,12 @@ mod services;
 mod session;
 mod settings;
 mod state;
+mod upkeep;
 pub mod windows;
 
-pub use run::{End, run};
+pub use finishing::{Offer, Outlet};
+pub use run::{End, Signals, Staff, StartError, run};
+pub use services::{Owners, Service};
 pub use settings::Settings;
 
 use crate::profile::Recording;

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
@@ -17,6 +18,8 @@ const LATEST: &str = "latest";
 const LOCK: &str = ".agent.lock";
 /// What a directory is called until it is complete.
 const UNFINISHED: &str = ".unfinished-";
+/// In the name of a recording that was asked for.
+const DEEP: &str = "-deep";
 /// Windows that begin within the same second.
 const MAX_SAME_SECOND: u32 = 100;
 /// Deeper than this nothing is measured; a window has two levels.
@@ -95,10 +98,18 @@ impl Windows {
 
     /// An empty directory to be filled.
     pub fn begin(&self, started_unix_ns: u64) -> io::Result<Unfinished> {
-        let stem = stamp(started_unix_ns);
+        self.begin_as(&stamp(started_unix_ns))
+    }
+
+    /// The same for a recording that was asked for: it is kept among the windows, and is never the latest of them.
+    pub fn begin_deep(&self, started_unix_ns: u64) -> io::Result<Unfinished> {
+        self.begin_as(&format!("{}{DEEP}", stamp(started_unix_ns)))
+    }
+
+    fn begin_as(&self, stem: &str) -> io::Result<Unfinished> {
         for number in 0..MAX_SAME_SECOND {
             let name = match number {
-                0 => stem.clone(),
+                0 => stem.to_owned(),
                 number => format!("{stem}-{number}"),
             };
             let path = self.windows().join(format!("{UNFINISHED}{name}"));
@@ -123,8 +134,9 @@ impl Windows {
         let bytes = size_of(&path, 0);
         self.finished.push((unfinished.name.clone(), bytes));
         self.finished.sort();
-        let newest = self.finished.last().map(|(name, _)| name.clone());
-        if newest.as_ref() == Some(&unfinished.name) {
+        let is_window = |name: &&str| !name.contains(DEEP);
+        let mut names = self.finished.iter().rev().map(|(name, _)| name.as_str());
+        if names.find(is_window) == Some(&unfinished.name) {
             self.lead_to(&unfinished.name)?;
         }
         Ok(path)
@@ -184,6 +196,11 @@ impl Windows {
     pub fn windows(&self) -> PathBuf {
         self.data.join(WINDOWS)
     }
+}
+
+/// The directory, whoever panicked while holding it: what it knows is true at any time.
+pub fn locked(windows: &Mutex<Windows>) -> MutexGuard<'_, Windows> {
+    windows.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A window that is being written; removed when it is dropped.

@@ -17,6 +17,7 @@ mod name;
 mod publish;
 mod report;
 mod root;
+mod with_capacity;
 
 pub use atomic::{write_atomic, write_atomic_with};
 pub use baseline::publish_baseline;
@@ -29,3 +30,4 @@ pub use name::slug;
 pub use publish::{Document, Export, Extra, Published, basic_stamp, publish};
 pub use report::section;
 pub use root::{ArtifactRoot, Locked};
+pub use with_capacity::with_capacity;

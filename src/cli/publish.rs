@@ -3,16 +3,14 @@
 use std::path::PathBuf;
 
 use super::plan::{Format, Outputs};
-use super::planning;
 use super::status::Log;
 use super::stop::{Exit, Failure};
 use super::words;
 use crate::analysis::{Analysis, Thresholds, Verdict};
-use crate::artifacts::{self, ArtifactRoot, Document, Export, Extra, write_atomic};
-use crate::capacity::{self, Capacity, Planning};
+use crate::artifacts::{self, ArtifactRoot, Export, Extra, write_atomic};
 use crate::profile::{Origin, Profile};
 use crate::render::terminal::Colour;
-use crate::render::{flamegraph, short_names, speedscope, terminal, units};
+use crate::render::{flamegraph, short_names, speedscope, terminal};
 use crate::store::{folded, pprof};
 use crate::sys::usage::unix_ns;
 
@@ -51,7 +49,7 @@ pub(super) fn publish(
     }
     let extra = Extra {
         shown: Some(shown),
-        ..extra(profile, &analysis, &outputs.planning)
+        ..artifacts::with_capacity(profile, &analysis, &outputs.planning)
     };
     let now = unix_ns();
     let published = artifacts::publish(root, profile, &analysis, extra, &exports, now)
@@ -171,30 +169,4 @@ fn encode(format: Format, profile: &Profile, per_thread: bool) -> Result<Vec<u8>
             .map_err(|error| Failure::new(Exit::Failed, error))?
             .into_bytes(),
     })
-}
-
-fn extra<'a>(profile: &'a Profile, analysis: &Analysis, planning: &Planning) -> Extra<'a> {
-    let Some(facts) = &profile.recording.capacity else {
-        return Extra::default();
-    };
-    let planning = Planning {
-        hot_paths: planning::hot_paths(&analysis.hot),
-        ..planning.clone()
-    };
-    let capacity = Capacity::planned(&profile.recording.service, facts, &planning);
-    Extra {
-        capacity_markdown: Some(capacity::summary_markdown(&capacity)),
-        capacity_section: Some(capacity::markdown_section(&capacity)),
-        capacity_chart: capacity::chart(&capacity, &facts.points),
-        documents: vec![Document {
-            file: "capacity-analysis.json",
-            schema: capacity::SCHEMA,
-            version: capacity::SCHEMA_VERSION.into(),
-            entry: capacity::json_entry_at(
-                &capacity,
-                units::timestamp(profile.recording.started_unix_ns).as_deref(),
-            ),
-        }],
-        shown: None,
-    }
 }

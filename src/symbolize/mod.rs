@@ -128,8 +128,18 @@ impl KeptNames {
     }
 
     /// CPU time and memory of the workers so far.
-    pub fn cost(&self) -> Cost {
-        self.0.cost()
+    pub fn cost(&mut self) -> Cost {
+        self.0.workers().cost()
+    }
+
+    /// The workers that run now.
+    pub fn worker_pids(&mut self) -> Vec<u32> {
+        self.0.workers().pids().collect()
+    }
+
+    /// Gives back the workers' memory; what they found stays known.
+    pub fn rest(&mut self) {
+        self.0.workers().rest();
     }
 
     /// What naming brought besides names.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 
-use super::cost::Cost;
 use super::kernel::EarlyList;
 use super::naming::{Job, Workers};
 use super::{Found, Naming, Places, jit};
@@ -109,9 +108,8 @@ impl Namer {
         self.found.retain(|frame, _| lasting(frame));
     }
 
-    /// CPU time and memory of the workers so far.
-    pub fn cost(&self) -> Cost {
-        self.workers.cost()
+    pub fn workers(&mut self) -> &mut Workers {
+        &mut self.workers
     }
 
     pub fn found(&self, frame: &RawFrame) -> &Found {

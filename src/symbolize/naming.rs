@@ -126,6 +126,15 @@ impl Workers {
         }
     }
 
+    /// Ends the processes until there is something to ask.
+    pub fn rest(&mut self) {
+        self.all.iter_mut().for_each(Worker::rest);
+    }
+
+    pub fn pids(&self) -> impl Iterator<Item = u32> + '_ {
+        self.all.iter().filter_map(Worker::pid)
+    }
+
     /// What the processes have used so far.
     pub fn cost(&self) -> Cost {
         let costs = self.all.iter().map(Worker::cost);

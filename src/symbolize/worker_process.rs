@@ -76,6 +76,20 @@ impl Worker {
         self.ended.then(self.running_cost)
     }
 
+    /// Ends the process and gives back its memory; the next question starts another.
+    pub fn rest(&mut self) {
+        if let Some(process) = self.process.take() {
+            self.pace.ends(process.pid());
+        }
+        self.known.clear();
+        self.ended = self.ended.then(std::mem::take(&mut self.running_cost));
+    }
+
+    /// The process, while there is one.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Confined::pid)
+    }
+
     pub fn name_all(&mut self, jobs: Vec<Job>, sources: &Sources) -> Vec<(Done, Vec<String>)> {
         jobs.into_iter()
             .map(|job| self.name(job, sources))
@@ -192,11 +206,7 @@ impl Worker {
 
     /// What to say of a worker that has ended over a binary.
     fn buried(&mut self, binary: &Binary, why: &io::Error) -> String {
-        if let Some(process) = self.process.take() {
-            self.pace.ends(process.pid());
-        }
-        self.known.clear();
-        self.ended = self.ended.then(std::mem::take(&mut self.running_cost));
+        self.rest();
         let is_first = self.fatal.insert(binary.ix);
         let how = match why.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {

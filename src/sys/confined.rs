@@ -3,9 +3,10 @@
 //! In: the arguments it runs with. Out: the process and a [`Channel`] to it. It has no privileges, opens no files (they
 //! are handed to it), and a limit of memory and of CPU time.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{RecvError, Sender, channel};
 
@@ -58,6 +59,44 @@ impl Drop for Confined {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Another process of this very program, with its privileges; killed when dropped, and by the kernel when this process ends.
+#[derive(Debug)]
+pub struct Helper {
+    child: Child,
+}
+
+/// Starts this very program with `args`; `shape` says where its input and output go.
+pub fn helper<A: AsRef<OsStr>>(args: &[A], shape: impl FnOnce(&mut Command)) -> io::Result<Helper> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("perfprof").args(args);
+    shape(&mut command);
+    end_with_parent(&mut command);
+    Ok(Helper {
+        child: spawn_for_life(command)?,
+    })
+}
+
+impl Helper {
+    /// Its status, once it has ended.
+    pub fn poll(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn end_with_parent(command: &mut Command) {
+    // SAFETY: the closure runs between fork and exec and calls only `prctl`, which is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from));
     }
 }
 

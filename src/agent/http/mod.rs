@@ -1,0 +1,204 @@
+//! The agent over HTTP: figures, health, the newest report, and recordings for who has the token.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /metrics` | Prometheus' text format |
+//! | `GET /healthz` | 200 as long as the agent runs; 503 where it cannot record |
+//! | `GET /readyz` | 200 once ticks are being taken |
+//! | `GET /report` | the newest window's `profiling-report.md`; `/diagnostics/FILE` what it links to |
+//! | `GET /window` | the newest `window.json` |
+//! | `GET /debug/pprof/profile?seconds=N` | a profile of the next N seconds, as Go's `net/http/pprof` gives it (token) |
+//! | `POST /recordings?seconds=N&frequency=HZ&mode=all` | records to disk and answers where (token) |
+//!
+//! In: sockets. Out: answers. Requests are bounded in number, size and time; nothing but the newest window is read.
+
+mod answer;
+mod query;
+mod token;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::{Semaphore, watch};
+
+use super::deep::DeepRecordings;
+use super::metrics::{self, SinkFigures};
+use super::state::State;
+use answer::{Answer, Status};
+pub(super) use token::Token;
+
+/// Connections at a time; more wait.
+const MAX_CONNECTIONS: usize = 64;
+/// What a client gets to say what it wants.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_HEAD_BYTES: usize = 16 << 10;
+
+/// What requests are answered from.
+pub(super) struct Site {
+    pub state: Arc<State>,
+    pub latest: PathBuf,
+    pub token: Token,
+    pub deep: Arc<DeepRecordings>,
+    pub max_recording: Duration,
+    pub sinks: Box<dyn Fn() -> Vec<SinkFigures> + Send + Sync>,
+}
+
+/// Takes the address; an address that is in use is found before anything is recorded.
+pub(super) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(addr)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Answers until `ending` says so, or whoever would say so is gone.
+pub(super) fn serve(
+    listener: TcpListener,
+    site: Arc<Site>,
+    ending: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(8)
+        .build()?;
+    let served = runtime.block_on(accept(listener, site, ending));
+    // Recordings that are being made end by themselves.
+    runtime.shutdown_background();
+    served
+}
+
+async fn accept(
+    listener: TcpListener,
+    site: Arc<Site>,
+    mut ending: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return Ok(());
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = ending.wait_for(|ending| *ending) => return Ok(()),
+        };
+        // A connection that ended before it began, or no file left for one: the next may do better.
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let site = site.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| answer(site.clone(), request));
+            // An error is the client's: it went away, or did not speak HTTP.
+            let _ = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .max_buf_size(MAX_HEAD_BYTES)
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            drop(place);
+        });
+    }
+}
+
+async fn answer(
+    site: Arc<Site>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    // Everything is read from disk or waits for a process.
+    let head = request.map(|_| ());
+    let is_head = head.method() == Method::HEAD;
+    let made = tokio::task::spawn_blocking(move || route(&site, &head)).await;
+    let answer = made.unwrap_or_else(|_| Answer::error(Status::Internal, "failed to answer"));
+    Ok(answer.into_response(is_head))
+}
+
+fn route(site: &Site, request: &Request<()>) -> Answer {
+    let path = request.uri().path();
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    match path {
+        "/debug/pprof/profile" | "/recordings" if site.token.refuses(request.headers()) => {
+            Answer::unauthorized()
+        }
+        "/debug/pprof/profile" if request.method() == Method::GET => profile(site, request),
+        "/recordings" if *request.method() == Method::POST => recording(site, request),
+        "/metrics" if reads => metrics_page(site),
+        "/healthz" if reads => health(site),
+        "/readyz" if reads => readiness(site),
+        "/" | "/report" if reads => Answer::file(
+            &site.latest,
+            "profiling-report.md",
+            "text/markdown; charset=utf-8",
+        ),
+        "/window" if reads => Answer::file(&site.latest, "window.json", "application/json"),
+        path if reads && path.starts_with("/diagnostics/") => {
+            Answer::export(&site.latest, &path[1..])
+        }
+        "/debug/pprof/profile"
+        | "/recordings"
+        | "/metrics"
+        | "/healthz"
+        | "/readyz"
+        | "/"
+        | "/report"
+        | "/window" => Answer::error(Status::WrongMethod, "this method is not for this path"),
+        _ => Answer::error(
+            Status::NotFound,
+            "paths: /metrics /healthz /readyz /report /window /debug/pprof/profile /recordings",
+        ),
+    }
+}
+
+fn metrics_page(site: &Site) -> Answer {
+    let figures = site.state.figures().clone();
+    let page = metrics::page(&figures, &(site.sinks)());
+    Answer::text(Status::Ok, page, "text/plain; version=0.0.4; charset=utf-8")
+}
+
+fn health(site: &Site) -> Answer {
+    match &site.state.figures().trouble {
+        None => Answer::plain(Status::Ok, "ok"),
+        Some(trouble) => Answer::error(Status::Unavailable, trouble),
+    }
+}
+
+fn readiness(site: &Site) -> Answer {
+    match site.state.figures().recording {
+        true => Answer::plain(Status::Ok, "ok"),
+        false => Answer::error(Status::Unavailable, "nothing is being recorded yet"),
+    }
+}
+
+fn profile(site: &Site, request: &Request<()>) -> Answer {
+    let asked = match query::profile(request.uri().query(), site.max_recording) {
+        Ok(asked) => asked,
+        Err(why) => return Answer::error(Status::BadRequest, &why),
+    };
+    match site.deep.record(asked) {
+        Ok(deep) => Answer::profile(deep),
+        Err(error) => Answer::refused(&error),
+    }
+}
+
+fn recording(site: &Site, request: &Request<()>) -> Answer {
+    let asked = match query::recording(request.uri().query(), site.max_recording) {
+        Ok(asked) => asked,
+        Err(why) => return Answer::error(Status::BadRequest, &why),
+    };
+    match site.deep.record(asked) {
+        Ok(deep) => Answer::recording(&deep),
+        Err(error) => Answer::refused(&error),
+    }
+}

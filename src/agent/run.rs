@@ -1,0 +1,214 @@
+//! The agent from its beginning to its end: what is opened, which threads there are, and in which order they stop.
+//!
+//! In: settings and whoever plans, owns, and pushes. Out: [`End`]. What makes a beginning impossible is an error; later, a
+//! sampler that cannot be armed is tried again.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::deep::DeepRecordings;
+use super::finishing::{Finishing, Outlet};
+use super::http::{self, Site, Token};
+use super::metrics::SinkFigures;
+use super::services::{Owners, Services};
+use super::session::{SessionEnd, Sessions};
+use super::settings::Settings;
+use super::state::State;
+use super::upkeep::Upkeep;
+use super::windows::{OpenError, Windows};
+use super::{Effort, Recorder, Say};
+use crate::recorder::StopSignals;
+use crate::symbolize::options::SymbolOptions;
+
+/// First and longest pause before a sampler is armed again.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How often a pause looks for signals.
+const STEP: Duration = Duration::from_millis(50);
+
+/// What signals have asked for. `interrupted` goes with each of the others.
+#[derive(Clone, Debug, Default)]
+pub struct Signals {
+    pub stop: StopSignals,
+    pub terminate: Arc<AtomicBool>,
+    pub reload: Arc<AtomicBool>,
+}
+
+/// Why the agent stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Terminated,
+    /// The settings are to be read again.
+    Reload,
+}
+
+/// Why it could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Data(#[from] OpenError),
+    #[error("failed to read the token")]
+    Token(#[source] io::Error),
+    #[error("failed to listen on {addr}")]
+    Listen {
+        addr: std::net::SocketAddr,
+        source: io::Error,
+    },
+    /// The recorder knows more.
+    #[error("{0}")]
+    Arm(String),
+}
+
+/// Whom an agent works with.
+pub struct Staff<'a> {
+    pub recorder: &'a mut dyn Recorder,
+    pub owners: Box<dyn Owners>,
+    pub outlet: Box<dyn Outlet>,
+    pub sinks: Box<dyn Fn() -> Vec<SinkFigures> + Send + Sync>,
+    pub symbols: &'a (dyn Fn(Effort) -> SymbolOptions + Sync),
+    pub say: &'a dyn Say,
+}
+
+impl std::fmt::Debug for Staff<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Staff").finish_non_exhaustive()
+    }
+}
+
+/// Runs until a signal says otherwise.
+pub fn run(settings: &Settings, staff: Staff<'_>, signals: &Signals) -> Result<End, StartError> {
+    let Staff {
+        recorder,
+        owners,
+        outlet,
+        sinks,
+        symbols,
+        say,
+    } = staff;
+    let windows = Windows::open(&settings.data, settings.disk_budget_bytes)?;
+    let latest = windows.latest();
+    let windows = Arc::new(Mutex::new(windows));
+    let token = match &settings.token_file {
+        Some(path) => Token::read(path),
+        None => Token::keep_in(&settings.data),
+    };
+    let token = token.map_err(StartError::Token)?;
+    let addr = settings.listen;
+    let listener = http::listen(addr).map_err(|source| StartError::Listen { addr, source })?;
+    let state = Arc::new(State::default());
+    let upkeep = Upkeep::new(settings.limits, &state, say);
+    let ending = Arc::new(AtomicBool::new(false));
+    let deep = DeepRecordings {
+        windows: windows.clone(),
+        target_words: settings.target_words.clone(),
+        state: state.clone(),
+        ending: ending.clone(),
+        one_at_a_time: Mutex::default(),
+    };
+    let site = Arc::new(Site {
+        state: state.clone(),
+        latest,
+        token,
+        deep: Arc::new(deep),
+        max_recording: settings.max_recording,
+        sinks,
+    });
+    let (end_serving, served_until) = watch::channel(false);
+    let (to_finish, to_be_finished) = sync_channel(1);
+    std::thread::scope(|threads| {
+        let mut finishing = Finishing::new(windows, outlet, &state, &upkeep, say, symbols);
+        threads.spawn(move || {
+            for window in to_be_finished {
+                finishing.finish(window);
+            }
+            finishing.end();
+        });
+        let serving = state.clone();
+        threads.spawn(move || {
+            if let Err(error) = http::serve(listener, site, served_until) {
+                serving.error("http");
+                say.warning(format!("the HTTP server has ended: {error}"));
+            }
+        });
+        let sessions = Sessions {
+            recorder,
+            services: Services::new(owners),
+            window: settings.window,
+            stop: signals.stop.clone(),
+            state: &state,
+            windows: to_finish,
+            say,
+            number: 0,
+        };
+        let ended = record(sessions, &upkeep, signals);
+        ending.store(true, Ordering::Relaxed);
+        // Whoever serves has ended already if this fails.
+        let _ = end_serving.send(true);
+        ended
+    })
+}
+
+/// Session after session.
+fn record(
+    mut sessions: Sessions<'_>,
+    upkeep: &Upkeep<'_>,
+    signals: &Signals,
+) -> Result<End, StartError> {
+    let (mut pause, mut has_begun) = (FIRST_PAUSE, false);
+    loop {
+        let effort = upkeep.effort();
+        let ended = sessions.record(effort, &mut || upkeep.effort());
+        sessions.state.figures().recording = false;
+        match ended {
+            Ok(end) => {
+                (pause, has_begun) = (FIRST_PAUSE, true);
+                if end == SessionEnd::Interrupted
+                    && let Some(end) = asked_for(signals)
+                {
+                    return Ok(end);
+                }
+            }
+            Err(why) if !has_begun => return Err(StartError::Arm(why)),
+            Err(why) => {
+                sessions.state.error("recording");
+                let why = format!(
+                    "cannot record: {why}; trying again in {} s",
+                    pause.as_secs()
+                );
+                sessions.state.figures().trouble = Some(why.clone());
+                sessions.say.warning(why);
+                if let Some(end) = wait(pause, signals) {
+                    return Ok(end);
+                }
+                pause = (2 * pause).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+fn asked_for(signals: &Signals) -> Option<End> {
+    signals.stop.interrupted.store(false, Ordering::Relaxed);
+    if signals.terminate.load(Ordering::Relaxed) {
+        return Some(End::Terminated);
+    }
+    signals
+        .reload
+        .swap(false, Ordering::Relaxed)
+        .then_some(End::Reload)
+}
+
+fn wait(pause: Duration, signals: &Signals) -> Option<End> {
+    let begun = Instant::now();
+    while begun.elapsed() < pause {
+        if let Some(end) = asked_for(signals) {
+            return Some(end);
+        }
+        std::thread::sleep(STEP);
+    }
+    None
+}

@@ -1,0 +1,133 @@
+//! Whose each process is: a profile is made for each service.
+//!
+//! In: processes as they are first seen, and who forked them. Out: for each, its [`Service`]; it stays known after the process
+//! has ended, until the window is over. What each service used and ran under is read here, too.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::profile::{CapacityFacts, CgroupCpu};
+use crate::target::gauges::Gauges;
+
+/// More services than this have no gauges of their own: reading them costs a few files each, every second.
+const MAX_GAUGED: usize = 32;
+
+/// A service, by the name its section and files have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Service {
+    pub name: String,
+    /// `namespace`, `pod`, `container`, `node`, …
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Tells whose a process is.
+pub trait Owners {
+    /// `None` for a process that has gone before it was looked at.
+    fn of(&mut self, pid: u32) -> Option<Arc<Service>>;
+}
+
+/// What a service used in a window.
+#[derive(Debug)]
+pub(super) struct Used {
+    pub capacity: CapacityFacts,
+    pub cgroup: Option<CgroupCpu>,
+}
+
+/// All services of the present window.
+pub(super) struct Services {
+    owners: Box<dyn Owners>,
+    by_pid: HashMap<u32, Arc<Service>>,
+    gauges: BTreeMap<Arc<Service>, Gauges>,
+    nobody: Arc<Service>,
+}
+
+impl std::fmt::Debug for Services {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Services")
+            .field("by_pid", &self.by_pid)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Services {
+    pub fn new(owners: Box<dyn Owners>) -> Services {
+        let nobody = Service {
+            name: "unknown".into(),
+            labels: BTreeMap::new(),
+        };
+        Services {
+            owners,
+            by_pid: HashMap::new(),
+            gauges: BTreeMap::new(),
+            nobody: Arc::new(nobody),
+        }
+    }
+
+    /// These processes are part of the target.
+    pub fn seen(&mut self, pids: &[u32]) {
+        let mut new: BTreeMap<Arc<Service>, Vec<u32>> = BTreeMap::new();
+        for pid in pids {
+            if self.by_pid.contains_key(pid) {
+                continue;
+            }
+            if let Some(service) = self.owners.of(*pid) {
+                self.by_pid.insert(*pid, service.clone());
+                new.entry(service).or_default().push(*pid);
+            }
+        }
+        for (service, pids) in new {
+            self.gauge(service, &pids);
+        }
+    }
+
+    fn gauge(&mut self, service: Arc<Service>, pids: &[u32]) {
+        if let Some(gauges) = self.gauges.get_mut(&service) {
+            gauges.add_pids(pids);
+        } else if self.gauges.len() < MAX_GAUGED {
+            let mut gauges = Gauges::open(pids);
+            gauges.read();
+            self.gauges.insert(service, gauges);
+        }
+    }
+
+    /// A process was forked by another: it is the same service's unless it says otherwise itself.
+    pub fn forked(&mut self, forks: &[(u32, u32)]) {
+        for (child, parent) in forks {
+            if let Some(service) = self.by_pid.get(parent).cloned() {
+                let own = self.owners.of(*child).unwrap_or(service);
+                self.by_pid.insert(*child, own.clone());
+                self.gauge(own, &[*child]);
+            }
+        }
+    }
+
+    pub fn read_gauges(&mut self) {
+        self.gauges.values_mut().for_each(|gauges| {
+            gauges.read();
+        });
+    }
+
+    /// The window is over: whose every process was, and what was used. `alive` are the target's processes now.
+    pub fn cut(
+        &mut self,
+        alive: &[u32],
+    ) -> (HashMap<u32, Arc<Service>>, BTreeMap<Arc<Service>, Used>) {
+        self.read_gauges();
+        let by_pid = std::mem::take(&mut self.by_pid);
+        let used = std::mem::take(&mut self.gauges)
+            .into_iter()
+            .map(|(service, gauges)| {
+                let cgroup = gauges.cgroup_cpu();
+                let capacity = gauges.finish();
+                (service, Used { capacity, cgroup })
+            })
+            .collect();
+        self.seen(alive);
+        (by_pid, used)
+    }
+
+    /// Whose a process is that nobody has told of.
+    pub fn nobody(&self) -> Arc<Service> {
+        self.nobody.clone()
+    }
+}

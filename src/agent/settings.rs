@@ -1,0 +1,31 @@
+//! What an agent is to do: validated values, made by `cli` from flags and a file.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::budget::Limits;
+
+/// Longest time between two looks at the clock of a window.
+pub const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Windows, deep recordings, queues, the token.
+    pub data: PathBuf,
+    pub disk_budget_bytes: u64,
+    pub window: Duration,
+    pub limits: Limits,
+    /// What SIGTERM leaves for the last window and the queues.
+    pub grace: Duration,
+    pub listen: SocketAddr,
+    /// Where the token of requests that begin a recording stands; one is made in the data directory where none is named.
+    pub token_file: Option<PathBuf>,
+    pub max_recording: Duration,
+    /// The words that name the same target to `perfprof record`.
+    pub target_words: Vec<OsString>,
+    /// Labels of every service, which come after those that were found.
+    pub labels: BTreeMap<String, String>,
+}
