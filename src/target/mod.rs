@@ -10,6 +10,7 @@ pub mod binaries;
 pub mod binary;
 pub mod capabilities;
 pub mod cgroup;
+pub mod container;
 pub mod doctor;
 mod framed;
 pub mod gauges;
