@@ -159,7 +159,7 @@ impl Cgroup {
     /// The cgroup of this path in every hierarchy: as in `/proc/PID/cgroup`, or a directory of a mounted hierarchy.
     /// `None` where there is none.
     pub fn at(path: &Path) -> Option<Cgroup> {
-        let mounts = mounts_in(Path::new("/proc/self/mountinfo"));
+        let mounts = own_mounts();
         let path = path_in_hierarchy(path, &mounts)?;
         let joined = |controllers: &str| parse_memberships(&format!("0:{controllers}:{path}"));
         let cgroup = Cgroup::by(|controller| {
@@ -171,23 +171,8 @@ impl Cgroup {
 
     /// PIDs in the cgroup and all below it, as this PID namespace numbers them.
     pub fn pids(&self) -> Vec<u32> {
-        let mut pids = Vec::new();
-        let mut dirs: Vec<PathBuf> = self.cpuacct.iter().map(|place| place.dir.clone()).collect();
-        let mut seen = 0;
-        while let Some(dir) = dirs.pop() {
-            seen += 1;
-            let text = read_text(&dir.join("cgroup.procs")).unwrap_or_default();
-            // A process of another namespace is shown as 0.
-            pids.extend(
-                text.lines()
-                    .filter_map(|line| line.parse::<u32>().ok())
-                    .filter(|pid| *pid > 0),
-            );
-            if seen < MAX_DIRECTORIES {
-                let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
-                dirs.extend(entries.map(|e| e.path()).filter(|path| path.is_dir()));
-            }
-        }
+        let place = self.cpuacct.as_ref();
+        let mut pids = place.map_or_else(Vec::new, |place| pids_below(&place.dir));
         pids.sort_unstable();
         pids.dedup();
         pids
@@ -213,6 +198,72 @@ impl Cgroup {
     pub fn path(&self) -> &str {
         self.cpuacct.as_ref().map_or("/", |place| &place.path)
     }
+}
+
+/// PIDs in the cgroup of a directory and all below it, in no order.
+pub fn pids_below(dir: &Path) -> Vec<u32> {
+    let mut pids = Vec::new();
+    let mut dirs = vec![dir.to_owned()];
+    let mut seen = 0;
+    while let Some(dir) = dirs.pop() {
+        seen += 1;
+        let text = read_text(&dir.join("cgroup.procs")).unwrap_or_default();
+        // A process of another namespace is shown as 0.
+        pids.extend(
+            text.lines()
+                .filter_map(|line| line.parse::<u32>().ok())
+                .filter(|pid| *pid > 0),
+        );
+        if seen < MAX_DIRECTORIES {
+            let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+            let is_dir = |e: &std::fs::DirEntry| e.file_type().is_ok_and(|kind| kind.is_dir());
+            dirs.extend(entries.filter(is_dir).map(|e| e.path()));
+        }
+    }
+    pids
+}
+
+/// The directories that a path names: itself where it lies in a mounted hierarchy, else, as in `/proc/PID/cgroup`, one
+/// in each hierarchy (of cgroup v1 of any controller) that has it. Empty where there is none (yet).
+pub fn directories(path: &Path, mounts: &[Mount]) -> Vec<PathBuf> {
+    // `/sys/fs/cgroup/cpu` is often a link to `cpu,cpuacct`.
+    let real = std::fs::canonicalize(path).ok();
+    let real = real.filter(|real| path.is_absolute() && is_in_cgroup_fs(real));
+    let path = real.as_deref().unwrap_or(path);
+    let Some(plain) = path_in_hierarchy(path, mounts) else {
+        return Vec::new();
+    };
+    let hierarchies = mounts
+        .iter()
+        .filter(|mount| mount.fs_type.starts_with("cgroup"));
+    let within = |mount: &&Mount| path.starts_with(&mount.point);
+    let own = hierarchies
+        .clone()
+        .filter(within)
+        .max_by_key(|mount| mount.point.len());
+    let mut dirs: Vec<PathBuf> = match own {
+        Some(_) => vec![path.to_owned()],
+        None => hierarchies
+            .filter_map(|mount| {
+                Some(Path::new(&mount.point).join(path_below(&plain, &mount.root)?))
+            })
+            .collect(),
+    };
+    dirs.sort_unstable();
+    dirs.dedup();
+    dirs.retain(|dir| is_in_cgroup_fs(dir));
+    dirs
+}
+
+fn is_in_cgroup_fs(dir: &Path) -> bool {
+    use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
+    let kinds = [CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC];
+    statfs(dir).is_ok_and(|stat| kinds.contains(&stat.filesystem_type()))
+}
+
+/// The mounts that this process sees.
+pub fn own_mounts() -> Vec<Mount> {
+    mounts_in(Path::new("/proc/self/mountinfo"))
 }
 
 fn mounts_in(mountinfo: &Path) -> Vec<Mount> {

@@ -17,6 +17,8 @@ pub struct Stat {
     pub state: char,
     pub ppid: u32,
     pub flags: u64,
+    /// When it began, in ticks of 10 ms since the machine was started.
+    pub start_ticks: u64,
 }
 
 impl Stat {
@@ -38,12 +40,15 @@ impl Stat {
         let state = fields.next()?.chars().next()?;
         let ppid = fields.next()?.parse().ok()?;
         let flags = fields.nth(4)?.parse().ok()?;
+        // Field 22; the flags were field 9.
+        let start_ticks = fields.nth(12)?.parse().ok()?;
         Some(Stat {
             pid: pid.trim().parse().ok()?,
             comm: comm.to_owned(),
             state,
             ppid,
             flags,
+            start_ticks,
         })
     }
 
@@ -72,12 +77,7 @@ impl Stat {
 
 /// When the process began, in ticks of 10 ms since the machine was started.
 pub fn start_ticks(pid: u32) -> Option<u64> {
-    /// Field 22, counted from the state, which is field 3.
-    const START: usize = 19;
-    let bytes = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let text = String::from_utf8_lossy(&bytes);
-    let (_, tail) = text.rsplit_once(')')?;
-    tail.split_ascii_whitespace().nth(START)?.parse().ok()
+    Stat::of(pid).ok().map(|stat| stat.start_ticks)
 }
 
 /// Whether the process exists and has not ended.
@@ -152,10 +152,11 @@ mod tests {
 
     #[test]
     fn a_hostile_command_name_does_not_shift_the_fields() {
-        let text = "42 (a) R 7 (x) S 1 2 3 4 5 2097152 7 8";
+        let text = "42 (a) R 7 (x) S 1 2 3 4 5 2097152 7 8 9 10 11 12 13 14 20 0 1 0 98765 18";
         let stat = Stat::parse(text).expect("parses");
         assert_eq!((stat.pid, stat.state, stat.ppid), (42, 'S', 1));
         assert_eq!(stat.comm, "a) R 7 (x");
+        assert_eq!(stat.start_ticks, 98765);
         assert!(stat.is_kernel_thread() && !stat.has_ended());
         assert_eq!(Stat::parse("42 (a"), None);
     }

@@ -35,7 +35,7 @@ impl Root {
     }
 
     /// A folder as a root of its own: nothing outside it is reached.
-    fn at(folder: &Path) -> io::Result<Root> {
+    pub fn at(folder: &Path) -> io::Result<Root> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         Ok(Root {
             folder: open(folder, flags, Mode::empty())?,

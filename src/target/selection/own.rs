@@ -1,0 +1,160 @@
+//! perfprof's own place: its processes, its PID namespace, its pod.
+//!
+//! In: `/proc/self`. Out: what a selection leaves out, and which pod "this pod" is.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+
+use crate::target::container::{self, ContainerIdentity};
+use crate::target::small_file::read_text;
+use crate::target::{mountinfo, process};
+
+/// The inode number of the first PID namespace's file, in all kernels since 3.8: `PROC_PID_INIT_INO` in
+/// `include/linux/proc_ns.h`.
+const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+/// perfprof starts a handful of processes; a tree that is larger is not its own doing.
+const MAX_TREE: usize = 4096;
+
+/// What perfprof has been told of the pod that it runs in; see `target::kubernetes`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnPod {
+    pub uid: Option<String>,
+    pub name: Option<String>,
+    pub namespace: Option<String>,
+}
+
+impl OwnPod {
+    /// The same, with a UID that was found out where none was told.
+    pub(super) fn completed(mut self) -> OwnPod {
+        let told = self.uid.as_deref().and_then(container::pod_uid);
+        self.uid = told.or_else(own_pod_uid);
+        self
+    }
+
+    /// Whether a pod's name, or namespace and name, is this pod's.
+    pub(super) fn is_named(&self, asked: &str) -> bool {
+        let Some(name) = &self.name else {
+            return false;
+        };
+        match (asked.split_once('/'), &self.namespace) {
+            (None, _) => asked == name,
+            (Some((namespace, asked)), Some(own)) => asked == name && namespace == own,
+            (Some(_), None) => false,
+        }
+    }
+}
+
+/// Whether this process sees its machine's processes rather than those of a container or pod.
+pub fn is_in_initial_pid_namespace() -> bool {
+    std::fs::read_link("/proc/self/ns/pid")
+        .is_ok_and(|name| name.as_os_str() == INITIAL_PID_NAMESPACE)
+}
+
+/// From the own cgroup's name, or else from the kubelet's mount of `/etc/hosts`, which comes from a folder named after
+/// the pod.
+fn own_pod_uid() -> Option<String> {
+    let own = ContainerIdentity::of(std::process::id()).ok().flatten();
+    let by_mount = || {
+        let text = read_text(Path::new("/proc/self/mountinfo")).ok()?;
+        pod_uid_of_mounts(&text)
+    };
+    own.and_then(|own| own.pod_uid).or_else(by_mount)
+}
+
+fn pod_uid_of_mounts(mountinfo: &str) -> Option<String> {
+    mountinfo::parse(mountinfo)
+        .into_iter()
+        .filter(|mount| mount.point == "/etc/hosts")
+        .find_map(|mount| {
+            let (folder, _) = mount.root.strip_suffix("/etc-hosts").and_then(|folder| {
+                let (parent, uid) = folder.rsplit_once("/pods/")?;
+                Some((uid, parent))
+            })?;
+            container::pod_uid(folder)
+        })
+}
+
+/// This process and all that descend from it.
+pub(super) fn own_tree() -> BTreeSet<u32> {
+    descendants(&[std::process::id()]).unwrap_or_else(|_| BTreeSet::from([std::process::id()]))
+}
+
+/// `roots` and all that descend from them now: by the lists of children that the kernel keeps where it does
+/// (`CONFIG_PROC_CHILDREN`), else by everybody's parent.
+pub(super) fn descendants(roots: &[u32]) -> io::Result<BTreeSet<u32>> {
+    if !Path::new("/proc/thread-self/children").exists() {
+        return Ok(process::with_descendants(roots)?.into_iter().collect());
+    }
+    let mut family: BTreeSet<u32> = roots.iter().copied().collect();
+    let mut open: Vec<u32> = roots.to_vec();
+    while let Some(pid) = open.pop() {
+        for tid in process::threads(pid).unwrap_or_default() {
+            let list = read_text(Path::new(&format!("/proc/{pid}/task/{tid}/children")));
+            for child in list.unwrap_or_default().split_ascii_whitespace() {
+                if let Ok(child) = child.parse()
+                    && family.len() < MAX_TREE
+                    && family.insert(child)
+                {
+                    open.push(child);
+                }
+            }
+        }
+    }
+    Ok(family)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn the_pod_is_known_by_the_mount_that_the_kubelet_makes() {
+        // As in a pod of containerd; the UID is between `pods/` and the file's name.
+        let uid = "73dc8baf-43a0-413e-aac2-5eb0868f6c1a";
+        let line = |root: &str, point: &str| {
+            format!("3998 3984 253:1 {root} {point} rw,relatime - ext4 /dev/sda1 rw")
+        };
+        let hosts = line(
+            &format!("/var/lib/kubelet/pods/{uid}/etc-hosts"),
+            "/etc/hosts",
+        );
+        let others = line(
+            "/var/lib/docker/containers/6548c6863fb748e7/hosts",
+            "/etc/hosts",
+        );
+        let volume = line(
+            "/var/lib/kubelet/pods/11111111-43a0-413e-aac2-5eb0868f6c1a/etc-hosts",
+            "/data",
+        );
+        let text = format!("{others}\n{volume}\n{hosts}");
+        assert_eq!(pod_uid_of_mounts(&text).as_deref(), Some(uid));
+        assert_eq!(pod_uid_of_mounts(&others), None);
+    }
+
+    #[test]
+    fn a_child_is_of_the_tree_and_its_end_takes_it_out() {
+        let mut child = Command::new("sleep")
+            .arg("1000")
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("`sleep` can be started");
+        assert!(own_tree().is_superset(&BTreeSet::from([child.id(), std::process::id()])));
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        assert!(!own_tree().contains(&child.id()));
+    }
+
+    #[test]
+    fn a_pod_is_named_with_and_without_its_namespace() {
+        let own = OwnPod {
+            uid: None,
+            name: Some("api-1".into()),
+            namespace: Some("shop".into()),
+        };
+        assert!(own.is_named("api-1") && own.is_named("shop/api-1"));
+        assert!(!own.is_named("other/api-1") && !own.is_named("api"));
+        assert!(!OwnPod::default().is_named("api-1"));
+    }
+}
