@@ -27,7 +27,6 @@ pub use settings::Settings;
 use crate::profile::Recording;
 use crate::recorder::Recorded;
 use crate::sampling::{Sampler, SamplingPlan};
-use crate::symbolize::options::SymbolOptions;
 
 /// What a session is to be recorded with: what the budget leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +42,6 @@ pub struct Effort {
 pub trait Recorder {
     /// Arms a sampler. The error is a sentence for the log.
     fn arm(&mut self, effort: Effort) -> Result<(Box<dyn Sampler>, SamplingPlan), String>;
-
-    /// How names are found.
-    fn symbols(&self, effort: Effort) -> SymbolOptions;
 
     /// How the window was recorded, but for its service and its time.
     fn describe(&self, sampling: &SamplingPlan, recorded: &Recorded) -> Recording;

@@ -8,9 +8,6 @@ use std::time::Duration;
 
 use super::budget::Limits;
 
-/// Longest time between two looks at the clock of a window.
-pub const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
-
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Windows, deep recordings, queues, the token.

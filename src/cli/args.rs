@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod agent;
 mod measurements;
 
 use super::workflow_args::{EvidenceArgs, GateArgs, InitArgs};
 use crate::capacity::TARGET_UTILIZATION;
 use crate::symbolize::WORKER_COMMAND;
+pub(super) use agent::AgentArgs;
 pub(super) use measurements::{
     BaselineArgs, BaselineSaveArgs, BaselineShowArgs, FiguresArgs, LoadTestArgs, TrendArgs,
 };
@@ -64,6 +66,8 @@ pub(super) enum Command {
     Evidence(EvidenceArgs),
     /// Write a gate config to begin with
     Init(InitArgs),
+    /// Record all day beside a service: windows on disk, figures and profiles over HTTP, pushed on to where they are kept
+    Agent(Box<AgentArgs>),
     /// Say what can be measured here, and what is missing
     Doctor(DoctorArgs),
     /// Show what perfprof knows of a program, or of itself
@@ -120,6 +124,17 @@ pub(super) struct RecordArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct TargetArgs {
+    #[command(flatten)]
+    pub running: RunningArgs,
+    /// Command to start and record, after `--`
+    #[arg(last = true, value_name = "CMD", conflicts_with = "RunningArgs")]
+    pub command: Vec<OsString>,
+}
+
+/// Processes that run already, or will.
+#[derive(Clone, Debug, Default, Args)]
+#[group(id = "RunningArgs", multiple = true)]
+pub(super) struct RunningArgs {
     /// Process to record, with its threads and what it starts; repeatable
     #[arg(long = "pid", short = 'p', value_name = "PID")]
     pub pids: Vec<u32>,
@@ -127,14 +142,21 @@ pub(super) struct TargetArgs {
     #[arg(long, requires = "pids")]
     pub tree: bool,
     /// Record all processes with this command name
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["pids", "all"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["pids", "cgroup", "container", "pod", "all"])]
     pub comm: Option<String>,
+    /// Record a cgroup with all below: a directory below /sys/fs/cgroup, or a path as in /proc/PID/cgroup
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["pids", "container", "pod", "all"])]
+    pub cgroup: Option<PathBuf>,
+    /// Record a container, by its ID (12 digits are enough) or its name: NAME, POD/NAME or NAMESPACE/POD/NAME
+    #[arg(long, value_name = "ID|NAME", conflicts_with_all = ["pids", "pod", "all"])]
+    pub container: Option<String>,
+    /// Record a pod, by its UID or its name (NAME or NAMESPACE/NAME); without either, the one that perfprof runs in
+    #[arg(long, value_name = "UID|NAME", num_args = 0..=1, require_equals = true, default_missing_value = "",
+          conflicts_with_all = ["pids", "all"])]
+    pub pod: Option<String>,
     /// Record everything on all CPUs
     #[arg(long, conflicts_with = "pids")]
     pub all: bool,
-    /// Command to start and record, after `--`
-    #[arg(last = true, value_name = "CMD", conflicts_with_all = ["pids", "comm", "all"])]
-    pub command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -175,7 +197,7 @@ pub(super) struct SamplingArgs {
     pub no_kernel: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct SymbolArgs {
     /// Folder with debug files: by build ID (.build-id/xx/yyyy.debug) or by name; repeatable
     #[arg(long, value_name = "DIR")]

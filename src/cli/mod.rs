@@ -4,6 +4,7 @@
 //! goes to standard error, data to standard output.
 #![forbid(unsafe_code)]
 
+mod agent;
 mod args;
 mod arm;
 mod artifact_root;
@@ -24,6 +25,7 @@ mod planning;
 mod publish;
 mod record;
 mod report;
+mod selecting;
 mod show;
 mod status;
 mod stdout;
@@ -73,6 +75,7 @@ pub fn main() -> Exit {
         Command::Gate(args) => gate::run(&args, &log),
         Command::Evidence(args) => evidence::run(&args, &log),
         Command::Init(args) => init::run(&args, &log),
+        Command::Agent(args) => agent::run(*args, &log),
         Command::Doctor(args) => doctor::run(args.json),
         Command::Show(args) => show::run(&args),
         Command::SymbolWorker(args) => worker::serve(args.memory_bytes)

@@ -5,15 +5,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::args::{ModeArg, OutputArgs, RecordArgs, SamplerArg, TargetArgs, UnwindArg};
+use super::args::{
+    ModeArg, OutputArgs, RecordArgs, RunningArgs, SamplerArg, TargetArgs, UnwindArg,
+};
 use super::choose::{self, Chosen, SamplerKind};
 use super::stop::{Exit, Failure};
-use super::{planning, symbols};
+use super::{planning, selecting, symbols};
 use crate::capacity::Planning;
 use crate::sampling::{Scope, can_open};
 use crate::symbolize::options::SymbolOptions;
 use crate::sys::perf::{StackSource, Trigger};
 use crate::target::process::{self, Stat};
+use crate::target::selection::OwnPod;
 
 /// A file format, chosen by a file's extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,13 +196,18 @@ pub(super) const DEFAULT_PRECISION: f64 = 0.01;
 
 impl RecordPlan {
     pub fn of(args: RecordArgs) -> Result<RecordPlan, Failure> {
+        let target = target(&args.target)?;
+        RecordPlan::for_target(args, target)
+    }
+
+    /// The same for a target that is known already.
+    pub fn for_target(args: RecordArgs, target: Target) -> Result<RecordPlan, Failure> {
         let outputs = Outputs {
             waits_asked: args.sampling.mode == Some(ModeArg::OffCpu),
             planning: planning::of(&args.planning)?,
             ..Outputs::of(&args.output)?
         };
         let (symbols, mut warnings) = symbols::options(&args.symbols)?;
-        let target = target(&args.target)?;
         if args
             .service
             .as_ref()
@@ -242,18 +250,37 @@ impl RecordPlan {
 }
 
 fn target(args: &TargetArgs) -> Result<Target, Failure> {
-    if !args.command.is_empty() {
-        return Ok(Target::Command(args.command.clone()));
+    match args.command.is_empty() {
+        false => Ok(Target::Command(args.command.clone())),
+        true => running(&args.running).map(Target::Running),
     }
+}
+
+/// Processes that run already: there must be some.
+fn running(args: &RunningArgs) -> Result<Scope, Failure> {
     if args.all {
-        return Ok(Target::Running(Scope::All));
+        return Ok(Scope::All);
     }
     if let Some(name) = &args.comm {
         return named(name);
     }
+    if let Some(selection) = selecting::selection(args) {
+        let list = selecting::list(&selecting::selector(selection, OwnPod::default())?);
+        return match list.pids().is_empty() {
+            false => Ok(Scope::Selected(list)),
+            true => Err(
+                Failure::message(Exit::NoTarget, format!("there are no {}", list.what))
+                    .hint(selecting::WHAT_IS_SEEN),
+            ),
+        };
+    }
     if args.pids.is_empty() {
-        return Err(Failure::message(Exit::Usage, "nothing to record")
-            .hint("name a target: `--pid PID`, `--comm NAME`, `--all`, or `-- CMD ARGS…`"));
+        return Err(
+            Failure::message(Exit::Usage, "nothing to record").hint(format!(
+                "name a target: {}, or `-- CMD ARGS…`",
+                selecting::FLAGS
+            )),
+        );
     }
     let mut roots = args.pids.clone();
     roots.sort_unstable();
@@ -261,16 +288,16 @@ fn target(args: &TargetArgs) -> Result<Target, Failure> {
     for pid in &roots {
         check_process(*pid)?;
     }
-    Ok(Target::Running(Scope::Pids {
+    Ok(Scope::Pids {
         roots,
         tree: args.tree,
-    }))
+    })
 }
 
 /// The kernel keeps 15 bytes of a command name.
 const MAX_COMM_BYTES: usize = 15;
 
-fn named(name: &str) -> Result<Target, Failure> {
+fn named(name: &str) -> Result<Scope, Failure> {
     if name.is_empty() || name.len() > MAX_COMM_BYTES {
         return Err(Failure::message(
             Exit::Usage,
@@ -285,11 +312,11 @@ fn named(name: &str) -> Result<Target, Failure> {
         )
         .hint("`ps -eo pid,comm` lists command names"));
     }
-    Ok(Target::Running(Scope::Name(name.to_owned())))
+    Ok(Scope::Name(name.to_owned()))
 }
 
 /// A process that exists, has not ended and may be looked at.
-fn check_process(pid: u32) -> Result<(), Failure> {
+pub(super) fn check_process(pid: u32) -> Result<(), Failure> {
     existing_process(pid)?;
     match std::fs::read(format!("/proc/{pid}/maps")) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Failure::new(

@@ -68,12 +68,14 @@ pub(super) fn run(args: RecordArgs, log: &Log) -> Result<Exit, Failure> {
         log.detail(words::kernel_walks(walks));
     }
     end_command(child, &recorded.left_running, log);
+    let maps = words::maps_of_generated_code(&recorded.map_problems);
+    maps.iter().for_each(|warning| log.warning(warning));
 
     let (cgroup, capacity) = watch.finish(recorded.duration_ns);
     let mut recording = Recording {
         started_unix_ns,
         capacity: Some(capacity),
-        ..describe(&plan, &sampling, &recorded, &host, log)
+        ..describe(&plan, &sampling, &recorded, &host)
     };
     let Recorded {
         tally,
@@ -188,7 +190,7 @@ fn end_command(child: Option<RunningChild>, left_running: &[u32], log: &Log) {
     child.kill();
 }
 
-fn sampling_plan(plan: &RecordPlan, host: &Host, child: Option<u32>) -> SamplingPlan {
+pub(super) fn sampling_plan(plan: &RecordPlan, host: &Host, child: Option<u32>) -> SamplingPlan {
     let scope = match (&plan.target, child) {
         (Target::Running(scope), _) => scope.clone(),
         (Target::Command(_), pid) => Scope::Pids {
@@ -236,12 +238,11 @@ fn pid_namespace_inum(host: &Host) -> u32 {
     std::fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino() as u32)
 }
 
-fn describe(
+pub(super) fn describe(
     plan: &RecordPlan,
     sampling: &SamplingPlan,
     recorded: &Recorded,
     host: &Host,
-    log: &Log,
 ) -> Recording {
     let mut warnings = plan.warnings.clone();
     if recorded.counts.losses.side_band > 0 {
@@ -253,9 +254,13 @@ fn describe(
     if let Some(walks) = &recorded.kernel_walks {
         warnings.extend(words::without_table(walks, recorded.tally.ticks()));
     }
-    let maps = words::maps_of_generated_code(&recorded.map_problems);
-    maps.iter().for_each(|warning| log.warning(warning));
-    warnings.extend(maps);
+    warnings.extend(words::maps_of_generated_code(&recorded.map_problems));
+    if recorded.not_followed > 0 {
+        warnings.push(format!(
+            "{} processes of the target began while recording and could not be followed: that needs the bpf sampler.",
+            recorded.not_followed
+        ));
+    }
     if plan.jvm_perfmap {
         warnings.extend(words::maps_of_jvms(&recorded.jvms));
     }

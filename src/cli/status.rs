@@ -27,6 +27,16 @@ impl Log {
         }
     }
 
+    /// Says nothing but errors and warnings.
+    pub fn silent() -> Log {
+        Log {
+            quiet: true,
+            verbose: false,
+            terminal: false,
+            line_open: AtomicBool::new(false),
+        }
+    }
+
     /// Whether to show progress in one line that changes.
     pub fn has_progress_line(&self) -> bool {
         self.terminal && !self.quiet

@@ -60,7 +60,7 @@ pub(super) fn begins(plan: &RecordPlan, sampling: &SamplingPlan) -> String {
     )
 }
 
-fn scope(scope: &Scope) -> String {
+pub(super) fn scope(scope: &Scope) -> String {
     match scope {
         Scope::All => "everything".into(),
         Scope::Name(name) => format!("processes named `{name}`"),

@@ -1,0 +1,69 @@
+//! From the flags that name a target by its container, pod, cgroup or name to a list of processes that is kept up to date.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::args::RunningArgs;
+use super::stop::{Exit, Failure};
+use crate::sampling::PidList;
+use crate::target::container_names::{Names, StateFiles};
+use crate::target::selection::{OwnPod, Selection, Selector};
+
+/// All flags that name a target that runs.
+pub(super) const FLAGS: &str =
+    "`--pid PID`, `--comm NAME`, `--cgroup PATH`, `--container ID|NAME`, `--pod`, `--all`";
+
+/// What to look at when nothing is found.
+pub(super) const WHAT_IS_SEEN: &str = "processes of other containers are seen with `shareProcessNamespace: true` or `hostPID: true` only; \
+     `cat /proc/PID/cgroup` shows a process's container and cgroup";
+
+/// What is meant by `--cgroup`, `--container` and `--pod`.
+pub(super) fn selection(args: &RunningArgs) -> Option<Selection> {
+    if let Some(path) = &args.cgroup {
+        return Some(Selection::Cgroup(path.clone()));
+    }
+    if let Some(container) = &args.container {
+        return Some(Selection::Container(container.clone()));
+    }
+    let pod = args.pod.as_ref()?;
+    Some(Selection::Pod((!pod.is_empty()).then(|| pod.clone())))
+}
+
+/// The same, or what the other flags mean, for a list that outlives its processes.
+pub(super) fn any_selection(args: &RunningArgs) -> Option<Selection> {
+    if let Some(selection) = selection(args) {
+        return Some(selection);
+    }
+    if let Some(name) = &args.comm {
+        return Some(Selection::Comm(name.clone()));
+    }
+    let pids = || Selection::Pids {
+        pids: args.pids.clone(),
+        and_descendants: true,
+    };
+    (!args.pids.is_empty()).then(pids)
+}
+
+/// Whoever can say which processes are meant. `own` is what is known of the own pod.
+pub(super) fn selector(selection: Selection, own: OwnPod) -> Result<Arc<Selector>, Failure> {
+    // Engines of a machine whose files are not at hand tell no names.
+    let files = StateFiles::below(Path::new("/")).ok();
+    let names = files.map(|files| Arc::new(files) as Arc<dyn Names>);
+    let selector = Selector::new(selection, names.into_iter().collect(), own)
+        .map_err(|error| Failure::new(Exit::NoTarget, error).hint(WHAT_IS_SEEN))?;
+    // An ambiguous name is found out now.
+    selector
+        .pids_now()
+        .map_err(|error| Failure::new(Exit::NoTarget, error))?;
+    Ok(Arc::new(selector))
+}
+
+/// A list that is empty while it cannot be made.
+pub(super) fn list(selector: &Arc<Selector>) -> PidList {
+    let what = selector.describe();
+    let selector = selector.clone();
+    PidList::new(what, move || {
+        let pids = selector.pids_now().unwrap_or_default();
+        pids.into_iter().collect()
+    })
+}
