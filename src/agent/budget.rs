@@ -6,8 +6,9 @@
 
 use super::Effort;
 
-/// Windows in which a debt may be repaid: longer, and the rate is too high.
-const PATIENCE_WINDOWS: f64 = 10.0;
+/// A debt may take so long to be repaid, seconds: with one percent of a CPU that is what three seconds of starting up take. A
+/// rate that costs twice what it may is found out after this time, one that costs ten times as much after a ninth of it.
+const PATIENCE_S: f64 = 300.0;
 /// Windows without a debt before a lowered rate is raised.
 const CALM_WINDOWS: u32 = 10;
 /// Part of the memory budget from which memory is given back.
@@ -92,7 +93,7 @@ impl Budget {
         if cost.memory_bytes as f64 > NEARLY_FULL * self.limits.memory_bytes as f64 {
             return Some(self.save_memory());
         }
-        if self.debt_s > PATIENCE_WINDOWS * allowed_s && cost.cpu_s > allowed_s {
+        if self.debt_s > PATIENCE_S * self.limits.cpu_cores && cost.cpu_s > allowed_s {
             return Some(self.save_cpu(allowed_s / cost.cpu_s));
         }
         self.calm = if self.debt_s > 0.0 { 0 } else { self.calm + 1 };
@@ -150,7 +151,7 @@ mod tests {
     #[test]
     fn a_costly_start_is_repaid_and_lowers_nothing() {
         let mut budget = Budget::new(LIMITS);
-        assert_eq!(budget.window(cost(5.0)), None);
+        assert_eq!(budget.window(cost(3.5)), None);
         for _ in 0..30 {
             assert_eq!(budget.window(cost(0.4)), None);
         }
