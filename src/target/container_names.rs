@@ -207,6 +207,11 @@ impl StateFiles {
         self.all().get(id)?.in_pod.clone()
     }
 
+    /// The name that its engine has for a container.
+    pub fn container_name(&self, id: &str) -> Option<String> {
+        self.all().get(id)?.names.first().cloned()
+    }
+
     /// All containers, as they were at most a few seconds ago.
     fn all(&self) -> Arc<Found> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

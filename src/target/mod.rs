@@ -18,6 +18,8 @@ pub mod gauges;
 pub mod host;
 pub mod identity;
 pub mod jit;
+pub mod kubernetes;
+pub mod labels;
 pub mod mappings;
 pub mod memory;
 pub mod mountinfo;

@@ -23,7 +23,7 @@ use super::mountinfo::Mount;
 mod own;
 mod table;
 
-pub use own::{OwnPod, is_in_initial_pid_namespace};
+pub use own::{OwnPod, sees_other_pods};
 
 use table::{Known, Table};
 
@@ -97,7 +97,7 @@ pub struct Selector {
     selection: Selection,
     names: Vec<Arc<dyn Names>>,
     own: OwnPod,
-    is_initial_namespace: bool,
+    sees_other_pods: bool,
     state: Mutex<State>,
 }
 
@@ -115,15 +115,15 @@ impl Selector {
     /// perfprof.
     ///
     /// # Errors
-    /// When "this pod" is asked for and cannot be told: perfprof sees the machine's processes and knows no UID.
+    /// When "this pod" is asked for and cannot be told: perfprof sees other processes than its pod's, and knows no UID.
     pub fn new(
         selection: Selection,
         names: Vec<Arc<dyn Names>>,
         own: OwnPod,
     ) -> io::Result<Selector> {
         let own = own.completed();
-        let is_initial_namespace = is_in_initial_pid_namespace();
-        if selection == Selection::Pod(None) && is_initial_namespace && own.uid.is_none() {
+        let sees_other_pods = sees_other_pods(&own);
+        if selection == Selection::Pod(None) && sees_other_pods && own.uid.is_none() {
             return Err(io::Error::new(
                 io::ErrorKind::NotFound,
                 "perfprof is not in a pod, or cannot tell in which",
@@ -133,7 +133,7 @@ impl Selector {
             selection,
             names,
             own,
-            is_initial_namespace,
+            sees_other_pods,
             state: Mutex::default(),
         })
     }
@@ -281,9 +281,9 @@ impl Selector {
         Ok(only("pod", asked, named.to_vec())?.map(Pod::Uid))
     }
 
-    /// Inside of a PID namespace of its own, whoever can be seen is of the pod.
+    /// Where no other pods can be seen, whoever can be seen is of this one.
     fn own_pod(&self) -> Pod {
-        match (&self.own.uid, self.is_initial_namespace) {
+        match (&self.own.uid, self.sees_other_pods) {
             (Some(uid), true) => Pod::Uid(uid.clone()),
             _ => Pod::Visible,
         }

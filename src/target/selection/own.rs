@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
+use crate::target::cgroup::parse_memberships;
 use crate::target::container::{self, ContainerIdentity};
 use crate::target::small_file::read_text;
 use crate::target::{mountinfo, process};
@@ -26,7 +27,7 @@ pub struct OwnPod {
 
 impl OwnPod {
     /// The same, with a UID that was found out where none was told.
-    pub(super) fn completed(mut self) -> OwnPod {
+    pub(in crate::target) fn completed(mut self) -> OwnPod {
         let told = self.uid.as_deref().and_then(container::pod_uid);
         self.uid = told.or_else(own_pod_uid);
         self
@@ -45,10 +46,29 @@ impl OwnPod {
     }
 }
 
-/// Whether this process sees its machine's processes rather than those of a container or pod.
-pub fn is_in_initial_pid_namespace() -> bool {
-    std::fs::read_link("/proc/self/ns/pid")
-        .is_ok_and(|name| name.as_os_str() == INITIAL_PID_NAMESPACE)
+/// Whether this process sees those of other pods, and of its machine, rather than those of one container or pod. In a
+/// PID namespace that is not the machine's first one, process 1 tells: on a node that is a container itself (kind), a
+/// pod with `hostPID` sees the init of that node.
+pub fn sees_other_pods(own: &OwnPod) -> bool {
+    let is_initial = std::fs::read_link("/proc/self/ns/pid")
+        .is_ok_and(|name| name.as_os_str() == INITIAL_PID_NAMESPACE);
+    let first = || read_text(Path::new("/proc/1/cgroup")).unwrap_or_default();
+    let uid = own.uid.as_deref();
+    is_initial || uid.is_some_and(|uid| is_outside_of_pod(&first(), uid))
+}
+
+/// Whether the process of this `/proc/PID/cgroup` is in another pod, or in none.
+fn is_outside_of_pod(cgroup: &str, uid: &str) -> bool {
+    match ContainerIdentity::parse(cgroup) {
+        Some(identity) => match &identity.pod_uid {
+            Some(of) => of != uid,
+            None => !identity.is_beside_reader,
+        },
+        // In the own cgroup namespace the own container's is the root.
+        None => parse_memberships(cgroup)
+            .iter()
+            .any(|m| m.path.starts_with("/..")),
+    }
 }
 
 /// From the own cgroup's name, or else from the kubelet's mount of `/etc/hosts`, which comes from a folder named after
@@ -131,6 +151,28 @@ mod tests {
         let text = format!("{others}\n{volume}\n{hosts}");
         assert_eq!(pod_uid_of_mounts(&text).as_deref(), Some(uid));
         assert_eq!(pod_uid_of_mounts(&others), None);
+    }
+
+    #[test]
+    fn process_1_tells_whether_other_pods_can_be_seen() {
+        let uid = "73dc8baf-43a0-413e-aac2-5eb0868f6c1a";
+        let id = "40c03570b6f4c30bc8d69923d37ee698f5cfcced92c7b7df1c47f6f7887378a9";
+        let own = [
+            "0::/".to_owned(), // the own container's, without shareProcessNamespace
+            format!("0::/../cri-containerd-{id}.scope"), // pause
+            format!("0::/kubepods/burstable/pod{uid}/{id}"),
+        ];
+        let others = [
+            "0::/../../../../init.scope".to_owned(), // a node of kind, cgroup namespace of our own
+            format!("0::/docker/{id}/init.scope"),
+            format!("0::/kubepods/burstable/pod{}/{id}", uid.replace('7', "8")),
+        ];
+        for cgroup in own {
+            assert!(!is_outside_of_pod(&cgroup, uid), "{cgroup}");
+        }
+        for cgroup in others {
+            assert!(is_outside_of_pod(&cgroup, uid), "{cgroup}");
+        }
     }
 
     #[test]
