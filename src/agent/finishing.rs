@@ -7,6 +7,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -45,6 +46,8 @@ pub trait Outlet: Send {
     fn offer(&mut self, offer: &Offer<'_>) -> io::Result<()>;
     /// Bytes of what waits to be sent.
     fn waiting_bytes(&self) -> u64;
+    /// Sends what can be sent in that time; the rest waits for the next start.
+    fn finish(self: Box<Self>, within: Duration);
 }
 
 /// A profile of one service, judged.
@@ -304,11 +307,12 @@ impl<'a> Finishing<'a> {
         self.say.warning(message);
     }
 
-    /// The agent ends: names that were found are kept for the next.
-    pub fn end(self) {
+    /// The agent ends: names that were found are kept for the next, and what waits to be sent gets some time.
+    pub fn end(self, within: Duration) {
         if let Some((_, names)) = self.names {
             names.finish();
         }
+        self.outlet.finish(within);
     }
 }
 

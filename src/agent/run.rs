@@ -4,7 +4,7 @@
 //! sampler that cannot be armed is tried again.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -24,6 +24,7 @@ use super::windows::{OpenError, Windows};
 use super::{Effort, Recorder, Say};
 use crate::recorder::StopSignals;
 use crate::symbolize::options::SymbolOptions;
+use crate::sys::usage::monotonic_ns;
 
 /// First and longest pause before a sampler is armed again.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -120,13 +121,16 @@ pub fn run(settings: &Settings, staff: Staff<'_>, signals: &Signals) -> Result<E
     });
     let (end_serving, served_until) = watch::channel(false);
     let (to_finish, to_be_finished) = sync_channel(1);
+    let ended_ns = AtomicU64::new(0);
+    let (ended_ns, grace) = (&ended_ns, settings.grace);
     std::thread::scope(|threads| {
         let mut finishing = Finishing::new(windows, outlet, &state, &upkeep, say, symbols);
         threads.spawn(move || {
             for window in to_be_finished {
                 finishing.finish(window);
             }
-            finishing.end();
+            let since_ns = monotonic_ns().saturating_sub(ended_ns.load(Ordering::Relaxed));
+            finishing.end(grace.saturating_sub(Duration::from_nanos(since_ns)));
         });
         let serving = state.clone();
         threads.spawn(move || {
@@ -135,7 +139,7 @@ pub fn run(settings: &Settings, staff: Staff<'_>, signals: &Signals) -> Result<E
                 say.warning(format!("the HTTP server has ended: {error}"));
             }
         });
-        let sessions = Sessions {
+        let mut sessions = Sessions {
             recorder,
             services: Services::new(owners),
             window: settings.window,
@@ -145,8 +149,16 @@ pub fn run(settings: &Settings, staff: Staff<'_>, signals: &Signals) -> Result<E
             say,
             number: 0,
         };
-        let ended = record(sessions, &upkeep, signals);
+        let ended = record(&mut sessions, &upkeep, signals);
+        // Whoever reloads does not wait for others to take what is queued.
+        let has_grace = matches!(ended, Ok(End::Terminated));
+        ended_ns.store(
+            if has_grace { monotonic_ns() } else { 0 },
+            Ordering::Relaxed,
+        );
         ending.store(true, Ordering::Relaxed);
+        // Nothing more is to be finished.
+        drop(sessions);
         // Whoever serves has ended already if this fails.
         let _ = end_serving.send(true);
         ended
@@ -155,7 +167,7 @@ pub fn run(settings: &Settings, staff: Staff<'_>, signals: &Signals) -> Result<E
 
 /// Session after session.
 fn record(
-    mut sessions: Sessions<'_>,
+    sessions: &mut Sessions<'_>,
     upkeep: &Upkeep<'_>,
     signals: &Signals,
 ) -> Result<End, StartError> {

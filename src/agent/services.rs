@@ -24,6 +24,8 @@ pub struct Service {
 pub trait Owners {
     /// `None` for a process that has gone before it was looked at.
     fn of(&mut self, pid: u32) -> Option<Arc<Service>>;
+    /// Services that nobody holds need not be remembered.
+    fn forget(&mut self);
 }
 
 /// What a service used in a window.
@@ -122,6 +124,7 @@ impl Services {
                 (service, Used { capacity, cgroup })
             })
             .collect();
+        self.owners.forget();
         self.seen(alive);
         (by_pid, used)
     }

@@ -114,7 +114,10 @@ impl Sessions<'_> {
             let recorded = recording.finish(sampler, reason);
             let recorded = recorded.map_err(|error| error.to_string())?;
             let window = window(recorded, self);
-            self.hand_on(window);
+            // Nothing is being recorded that could be missed.
+            if self.windows.send(window).is_err() {
+                self.state.error("finishing");
+            }
             return Ok(match reason {
                 StopReason::Interrupted => SessionEnd::Interrupted,
                 _ => SessionEnd::Anew,

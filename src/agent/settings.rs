@@ -1,6 +1,5 @@
 //! What an agent is to do: validated values, made by `cli` from flags and a file.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,6 +22,4 @@ pub struct Settings {
     pub max_recording: Duration,
     /// The words that name the same target to `perfprof record`.
     pub target_words: Vec<OsString>,
-    /// Labels of every service, which come after those that were found.
-    pub labels: BTreeMap<String, String>,
 }

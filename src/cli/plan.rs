@@ -16,7 +16,6 @@ use crate::sampling::{Scope, can_open};
 use crate::symbolize::options::SymbolOptions;
 use crate::sys::perf::{StackSource, Trigger};
 use crate::target::process::{self, Stat};
-use crate::target::selection::OwnPod;
 
 /// A file format, chosen by a file's extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,7 +264,11 @@ fn running(args: &RunningArgs) -> Result<Scope, Failure> {
         return named(name);
     }
     if let Some(selection) = selecting::selection(args) {
-        let list = selecting::list(&selecting::selector(selection, OwnPod::default())?);
+        let list = selecting::list(&selecting::selector(
+            selection,
+            Vec::new(),
+            selecting::own_pod(),
+        )?);
         return match list.pids().is_empty() {
             false => Ok(Scope::Selected(list)),
             true => Err(

@@ -7,6 +7,7 @@ use super::args::RunningArgs;
 use super::stop::{Exit, Failure};
 use crate::sampling::PidList;
 use crate::target::container_names::{Names, StateFiles};
+use crate::target::kubernetes::Downward;
 use crate::target::selection::{OwnPod, Selection, Selector};
 
 /// All flags that name a target that runs.
@@ -44,18 +45,28 @@ pub(super) fn any_selection(args: &RunningArgs) -> Option<Selection> {
     (!args.pids.is_empty()).then(pids)
 }
 
-/// Whoever can say which processes are meant. `own` is what is known of the own pod.
-pub(super) fn selector(selection: Selection, own: OwnPod) -> Result<Arc<Selector>, Failure> {
+/// Whoever can say which processes are meant. `names` know containers and pods, `own` is what is known of the own pod.
+pub(super) fn selector(
+    selection: Selection,
+    names: Vec<Arc<dyn Names>>,
+    own: OwnPod,
+) -> Result<Arc<Selector>, Failure> {
     // Engines of a machine whose files are not at hand tell no names.
     let files = StateFiles::below(Path::new("/")).ok();
-    let names = files.map(|files| Arc::new(files) as Arc<dyn Names>);
-    let selector = Selector::new(selection, names.into_iter().collect(), own)
+    let files = files.map(|files| Arc::new(files) as Arc<dyn Names>);
+    let names = names.into_iter().chain(files).collect();
+    let selector = Selector::new(selection, names, own)
         .map_err(|error| Failure::new(Exit::NoTarget, error).hint(WHAT_IS_SEEN))?;
     // An ambiguous name is found out now.
     selector
         .pids_now()
         .map_err(|error| Failure::new(Exit::NoTarget, error))?;
     Ok(Arc::new(selector))
+}
+
+/// What the environment tells of the own pod.
+pub(super) fn own_pod() -> OwnPod {
+    Downward::of_environment(|name| std::env::var(name).ok()).pod
 }
 
 /// A list that is empty while it cannot be made.

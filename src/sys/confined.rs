@@ -17,6 +17,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 
 use super::channel::Channel;
+use super::privileges;
 
 /// `nobody` and `nogroup`, by convention of all distributions.
 const NOBODY: u32 = 65_534;
@@ -143,7 +144,8 @@ pub fn confine_self(memory_bytes: u64) -> io::Result<()> {
         // Changing the user clears it.
         prctl::set_pdeathsig(Signal::SIGKILL)?;
     }
-    Ok(())
+    // Whoever could not become nobody has no more privileges than that.
+    privileges::keep_none()
 }
 
 fn become_nobody() -> nix::Result<()> {

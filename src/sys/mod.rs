@@ -11,6 +11,7 @@ pub mod child;
 pub mod confined;
 pub mod file_map;
 pub mod perf;
+pub mod privileges;
 pub mod ring;
 mod skel;
 pub mod unwind_maps;

@@ -11,6 +11,9 @@ use super::small_file::{field, read_text};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Capability {
     DacReadSearch = 2,
+    Kill = 5,
+    Setgid = 6,
+    Setuid = 7,
     IpcLock = 14,
     SysPtrace = 19,
     SysAdmin = 21,
@@ -27,6 +30,9 @@ impl Capability {
     pub fn name(self) -> &'static str {
         match self {
             Capability::DacReadSearch => "DAC_READ_SEARCH",
+            Capability::Kill => "KILL",
+            Capability::Setgid => "SETGID",
+            Capability::Setuid => "SETUID",
             Capability::IpcLock => "IPC_LOCK",
             Capability::SysPtrace => "SYS_PTRACE",
             Capability::SysAdmin => "SYS_ADMIN",
@@ -63,6 +69,11 @@ impl CapSet {
 
     pub fn of(capabilities: &[Capability]) -> CapSet {
         CapSet(capabilities.iter().map(|c| 1 << *c as u32).sum())
+    }
+
+    /// A bit for each.
+    pub fn bits(self) -> u64 {
+        self.0
     }
 
     pub fn has(self, capability: Capability) -> bool {

@@ -1,12 +1,15 @@
 //! `perfprof agent`: settings from flags and a file, whoever it works with, and round again when they are to be reloaded.
 
 mod config;
+mod labelling;
 mod owners;
+mod privileges;
+mod pushing;
 mod recording;
 mod saying;
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use anyhow::Context;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -19,15 +22,21 @@ use crate::agent::budget::Limits;
 use crate::agent::{self, End, Settings, Signals, Staff, StartError};
 use crate::sampling::{PidList, Scope};
 use crate::sys::usage::raise_open_files;
-use crate::target::selection::{OwnPod, Selection};
+use crate::target::container_names::Names;
+use crate::target::kubernetes::Index;
+use crate::target::selection::Selection;
 use owners::ByContainer;
 use recording::AgentRecorder;
 use saying::Saying;
 
 pub(super) fn run(args: AgentArgs, log: &Log) -> Result<Exit, Failure> {
-    let signals = install_signals()?;
-    raise_open_files();
     let mut args = config::with_file(args)?;
+    raise_open_files();
+    // Before there are threads, each of which has privileges of its own.
+    if !args.keep_capabilities {
+        privileges::drop_what_is_not_needed(log)?;
+    }
+    let signals = install_signals()?;
     loop {
         let end = run_with(&args, &signals, log)?;
         match end {
@@ -47,10 +56,11 @@ pub(super) fn run(args: AgentArgs, log: &Log) -> Result<Exit, Failure> {
 }
 
 fn run_with(args: &AgentArgs, signals: &Signals, log: &Log) -> Result<End, Failure> {
-    let scope = scope(&args.target)?;
+    let saying = Saying::new(log);
+    let index = labelling::index(args, &saying)?;
+    let scope = scope(&args.target, &index)?;
     let name = args.service.clone().or_else(|| whole_name(&args.target));
-    let labels: BTreeMap<String, String> = args.labels.label.iter().cloned().collect();
-    let owners = ByContainer::new(name, labels.clone());
+    let owners = ByContainer::new(name, labelling::own(args), index);
     let settings = Settings {
         data: args.data.clone(),
         disk_budget_bytes: args.disk_budget,
@@ -65,9 +75,7 @@ fn run_with(args: &AgentArgs, signals: &Signals, log: &Log) -> Result<End, Failu
         token_file: args.token_file.clone(),
         max_recording: args.max_recording,
         target_words: words(&args.target),
-        labels,
     };
-    let saying = Saying::new(log);
     let mut recorder = AgentRecorder::new(args, scope)?;
     log.info(format!(
         "agent: windows of {:.0} s at {} Hz of {} in `{}`, http://{}/",
@@ -78,11 +86,12 @@ fn run_with(args: &AgentArgs, signals: &Signals, log: &Log) -> Result<End, Failu
         args.listen
     ));
     let symbols = recorder.symbol_source()?;
+    let pushing = pushing::start(args)?;
     let staff = Staff {
         recorder: &mut recorder,
         owners: Box::new(owners),
-        outlet: Box::new(NoOutlet),
-        sinks: Box::new(Vec::new),
+        sinks: pushing.figures(),
+        outlet: Box::new(pushing),
         symbols: &*symbols,
         say: &saying,
     };
@@ -96,19 +105,6 @@ fn run_with(args: &AgentArgs, signals: &Signals, log: &Log) -> Result<End, Failu
             Failure::new(Exit::Failed, error).hint("`--listen ADDR:PORT` chooses another address")
         }
     })
-}
-
-/// Nobody to push to.
-struct NoOutlet;
-
-impl agent::Outlet for NoOutlet {
-    fn offer(&mut self, _: &agent::Offer<'_>) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn waiting_bytes(&self) -> u64 {
-        0
-    }
 }
 
 /// SIGTERM and SIGINT end the agent, the second one at once; SIGHUP has the settings read again.
@@ -135,7 +131,7 @@ fn install_signals() -> Result<Signals, Failure> {
 }
 
 /// What is recorded. But for everything on the node, it is a list: it may be empty, and fill again.
-fn scope(args: &RunningArgs) -> Result<Scope, Failure> {
+fn scope(args: &RunningArgs, index: &Arc<Index>) -> Result<Scope, Failure> {
     if args.all {
         return Ok(Scope::All);
     }
@@ -146,7 +142,8 @@ fn scope(args: &RunningArgs) -> Result<Scope, Failure> {
         return Err(Failure::message(Exit::Usage, "nothing to record")
             .hint(format!("name a target: {}", selecting::FLAGS)));
     };
-    let selector = selecting::selector(selection, OwnPod::default())?;
+    let names = vec![index.clone() as Arc<dyn Names>];
+    let selector = selecting::selector(selection, names, index.own_pod())?;
     let list: PidList = selecting::list(&selector);
     Ok(Scope::Selected(list))
 }

@@ -1,54 +1,78 @@
-//! Whose a process is, by its container, and what that is called.
+//! Whose a process is, by its container, and what that is called and labelled.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::agent::{Owners, Service};
 use crate::target::container::ContainerIdentity;
+use crate::target::kubernetes::Index;
+use crate::target::labels::{Labels, service_name};
+
+/// Processes of the node that are in no container.
+const HOST: &str = "host";
 
 #[derive(Debug)]
 pub(super) struct ByContainer {
-    /// Where the whole target is one service.
-    whole: Option<Arc<Service>>,
-    labels: BTreeMap<String, String>,
+    /// The name of the service, where the whole target is one.
+    whole: Option<String>,
+    /// Of every service; they win.
+    labels: Labels,
+    index: Arc<Index>,
+    /// One of each, so that threads share it.
     known: BTreeSet<Arc<Service>>,
 }
 
 impl ByContainer {
-    pub fn new(whole: Option<String>, labels: BTreeMap<String, String>) -> ByContainer {
-        let service = |name| {
-            Arc::new(Service {
-                name,
-                labels: labels.clone(),
-            })
-        };
+    pub fn new(whole: Option<String>, labels: Labels, index: Arc<Index>) -> ByContainer {
         ByContainer {
-            whole: whole.map(service),
+            whole,
             labels,
+            index,
             known: BTreeSet::new(),
         }
+    }
+
+    fn service(&self, identity: Option<&ContainerIdentity>) -> Service {
+        let mut labels = self.labels.clone();
+        labels.add_weaker(&self.index.lookup(identity));
+        let name = self
+            .whole
+            .clone()
+            .unwrap_or_else(|| name(&labels, identity));
+        let labels: BTreeMap<String, String> = labels
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        Service { name, labels }
+    }
+}
+
+/// Two containers of one pod are two services, also where only the pod is known by name.
+fn name(labels: &Labels, identity: Option<&ContainerIdentity>) -> String {
+    let name = service_name(labels, HOST);
+    match identity {
+        Some(identity) if labels.get("container").is_none() && name != identity.short_id() => {
+            format!("{name}/{}", identity.short_id())
+        }
+        _ => name,
     }
 }
 
 impl Owners for ByContainer {
     fn of(&mut self, pid: u32) -> Option<Arc<Service>> {
-        if let Some(whole) = &self.whole {
-            return Some(whole.clone());
-        }
         let identity = ContainerIdentity::of(pid).ok()?;
-        let name = match &identity {
-            Some(identity) => identity.short_id().to_owned(),
-            None => "host".to_owned(),
-        };
-        let service = Service {
-            name,
-            labels: self.labels.clone(),
-        };
+        // Of one service there is one profile, in however many containers its processes are.
+        let identity = identity.as_ref().filter(|_| self.whole.is_none());
+        let service = self.service(identity);
         if let Some(known) = self.known.get(&service) {
             return Some(known.clone());
         }
         let service = Arc::new(service);
         self.known.insert(service.clone());
         Some(service)
+    }
+
+    fn forget(&mut self) {
+        self.known.retain(|service| Arc::strong_count(service) > 1);
     }
 }
