@@ -107,18 +107,15 @@ fn run_with(args: &AgentArgs, signals: &Signals, log: &Log) -> Result<End, Failu
     })
 }
 
-/// SIGTERM and SIGINT end the agent, the second one at once; SIGHUP has the settings read again.
+/// SIGTERM and SIGINT end the agent, a second SIGINT at once; SIGHUP has the settings read again.
 fn install_signals() -> Result<Signals, Failure> {
     let signals = Signals::default();
     let register = || {
+        // A supervisor and a shell may each send SIGTERM; who types Ctrl-C twice means it.
+        let terminate = &signals.terminate;
+        signal_hook::flag::register_conditional_shutdown(SIGINT, 128 + SIGINT, terminate.clone())?;
         for signal in [SIGINT, SIGTERM] {
-            let terminate = signals.terminate.clone();
-            signal_hook::flag::register_conditional_shutdown(
-                signal,
-                128 + signal,
-                terminate.clone(),
-            )?;
-            signal_hook::flag::register(signal, terminate)?;
+            signal_hook::flag::register(signal, terminate.clone())?;
             signal_hook::flag::register(signal, signals.stop.interrupted.clone())?;
         }
         signal_hook::flag::register(SIGHUP, signals.reload.clone())?;
