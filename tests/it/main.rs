@@ -22,6 +22,7 @@ mod measurements;
 mod packages;
 mod packaging;
 mod postgres;
+mod push;
 mod report;
 mod runtimes;
 mod sandbox;
