@@ -26,6 +26,7 @@ pub mod evidence;
 pub mod gate;
 pub mod history;
 pub mod load_test;
+pub mod push;
 pub mod render;
 pub mod store;
 

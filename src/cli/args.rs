@@ -11,7 +11,7 @@ mod measurements;
 use super::workflow_args::{EvidenceArgs, GateArgs, InitArgs};
 use crate::capacity::TARGET_UTILIZATION;
 use crate::symbolize::WORKER_COMMAND;
-pub(super) use agent::AgentArgs;
+pub(super) use agent::{AgentArgs, PushArgs};
 pub(super) use measurements::{
     BaselineArgs, BaselineSaveArgs, BaselineShowArgs, FiguresArgs, LoadTestArgs, TrendArgs,
 };

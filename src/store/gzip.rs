@@ -23,7 +23,8 @@ pub fn unpack(bytes: &[u8]) -> Result<Cow<'_, [u8]>, UnpackError> {
     unpack_within(bytes, MAX_UNPACKED_BYTES)
 }
 
-fn unpack_within(bytes: &[u8], limit: u64) -> Result<Cow<'_, [u8]>, UnpackError> {
+/// The same for a reader who has less to spare: what unpacks to more than `limit` bytes is refused.
+pub fn unpack_within(bytes: &[u8], limit: u64) -> Result<Cow<'_, [u8]>, UnpackError> {
     let content = match bytes.starts_with(&MAGIC) {
         false => Cow::Borrowed(bytes),
         true => Cow::Owned(gunzip(bytes, limit)?),

@@ -20,6 +20,7 @@
 mod decode;
 mod encode;
 mod foreign;
+mod lean;
 mod proto;
 mod tables;
 mod wait_rows;
@@ -27,6 +28,7 @@ mod wire;
 
 pub use decode::decode;
 pub use encode::encode;
+pub use lean::lean;
 
 /// Label keys.
 mod label {

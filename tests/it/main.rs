@@ -23,6 +23,7 @@ mod measurements;
 mod packages;
 mod packaging;
 mod postgres;
+mod push;
 mod report;
 mod runtimes;
 mod sandbox;

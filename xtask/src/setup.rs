@@ -147,7 +147,20 @@ const NEEDS: &[Need] = &[
         is_met: || {
             ["python3", "/usr/bin/python3"]
                 .into_iter()
-                .any(imports_yaml)
+                .any(|python| imports(python, "yaml"))
+        },
+    },
+    Need {
+        purposes: &[Purpose::Tests],
+        what: "Python with gRPC and protobuf, and protoc",
+        why: "the tests push profiles to a backend that is built from the official protocol definitions",
+        packages: &["python3-grpcio", "python3-protobuf", "protobuf-compiler"],
+        is_met: || {
+            let modules = "grpc, google.protobuf.message_factory";
+            let python = ["python3", "/usr/bin/python3"]
+                .into_iter()
+                .any(|python| imports(python, modules));
+            python && on_path("protoc")
         },
     },
     Need {
@@ -386,8 +399,9 @@ fn links_with_libelf() -> bool {
     linked
 }
 
-fn imports_yaml(python: &str) -> bool {
-    let output = Command::new(python).args(["-c", "import yaml"]).output();
+fn imports(python: &str, modules: &str) -> bool {
+    let statement = format!("import {modules}");
+    let output = Command::new(python).args(["-c", &statement]).output();
     output.is_ok_and(|output| output.status.success())
 }
 

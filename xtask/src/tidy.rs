@@ -32,6 +32,7 @@ const READING_SIDE: &[&str] = &[
     "history",
     "gate",
     "evidence",
+    "push",
 ];
 /// Plain data that both sides share.
 const WAIST: &str = "profile";

@@ -86,7 +86,7 @@ fn run_with(args: &AgentArgs, signals: &Signals, log: &Log) -> Result<End, Failu
         args.listen
     ));
     let symbols = recorder.symbol_source()?;
-    let pushing = pushing::start(args)?;
+    let pushing = pushing::start(args, &saying)?;
     let staff = Staff {
         recorder: &mut recorder,
         owners: Box::new(owners),

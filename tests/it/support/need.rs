@@ -30,6 +30,8 @@ pub(crate) enum Need {
     Postgres,
     /// Python that reads YAML.
     PyYaml,
+    /// Python with gRPC and protobuf, which is what a backend for profiles is built of; and protoc.
+    PyGrpc,
     /// A program on the search path: compilers, `unshare`.
     Program(&'static str),
 }
@@ -42,6 +44,7 @@ impl Need {
             Need::Root => "root",
             Need::Postgres => "postgres",
             Need::PyYaml => "python3-yaml",
+            Need::PyGrpc => "python3-grpcio",
             Need::Program(name) => name,
         }
     }
@@ -61,6 +64,8 @@ impl Need {
             Need::PyYaml => python_with_yaml()
                 .is_none()
                 .then(|| "no Python with PyYAML".to_string()),
+            Need::PyGrpc => (python_with_grpc().is_none() || !on_path("protoc"))
+                .then(|| "no Python with gRPC and protobuf, or no protoc".to_string()),
             Need::Program(name) => (!on_path(name)).then(|| format!("`{name}` is not installed")),
         }
     }
@@ -101,11 +106,21 @@ pub(crate) fn skip(need: &str, reason: &str) {
     }
 }
 
-/// A Python that has PyYAML: the one on the search path, or the system's own.
+/// A Python that has PyYAML.
 pub(crate) fn python_with_yaml() -> Option<&'static str> {
+    python_that("import yaml")
+}
+
+/// A Python that has gRPC and protobuf.
+pub(crate) fn python_with_grpc() -> Option<&'static str> {
+    python_that("import grpc, google.protobuf.message_factory")
+}
+
+/// The Python on the search path, or the system's own, if one of them can do that.
+fn python_that(statement: &str) -> Option<&'static str> {
     ["python3", "/usr/bin/python3"].into_iter().find(|python| {
         let mut command = Command::new(python);
-        let output = command.args(["-c", "import yaml"]).output();
+        let output = command.args(["-c", statement]).output();
         output.is_ok_and(|output| output.status.success())
     })
 }
