@@ -11,7 +11,7 @@ use std::process::Command;
 use std::{env, thread};
 
 use super::compile::on_path;
-use super::postgres;
+use super::{pod, postgres};
 
 /// Bit numbers of `CapEff` in `/proc/self/status`; source: `linux/capability.h`.
 const CAP_SYS_ADMIN: u32 = 21;
@@ -30,6 +30,8 @@ pub(crate) enum Need {
     Postgres,
     /// Python that reads YAML.
     PyYaml,
+    /// Pods, by podman and runc.
+    Podman,
     /// A program on the search path: compilers, `unshare`.
     Program(&'static str),
 }
@@ -42,6 +44,7 @@ impl Need {
             Need::Root => "root",
             Need::Postgres => "postgres",
             Need::PyYaml => "python3-yaml",
+            Need::Podman => "podman",
             Need::Program(name) => name,
         }
     }
@@ -61,6 +64,7 @@ impl Need {
             Need::PyYaml => python_with_yaml()
                 .is_none()
                 .then(|| "no Python with PyYAML".to_string()),
+            Need::Podman => no_podman().or_else(pod::unusable),
             Need::Program(name) => (!on_path(name)).then(|| format!("`{name}` is not installed")),
         }
     }
@@ -108,6 +112,16 @@ pub(crate) fn python_with_yaml() -> Option<&'static str> {
         let output = command.args(["-c", "import yaml"]).output();
         output.is_ok_and(|output| output.status.success())
     })
+}
+
+/// What a Pod needs and is not installed; `catatonit` stands aside in some distributions.
+fn no_podman() -> Option<String> {
+    let programs = ["podman", "runc", "conmon"];
+    let lacking = programs.into_iter().find(|program| !on_path(program));
+    let no_root = (!is_root()).then(|| "not run as root".to_string());
+    lacking
+        .map(|program| format!("`{program}` is not installed"))
+        .or(no_root)
 }
 
 pub(crate) fn is_root() -> bool {
