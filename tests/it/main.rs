@@ -20,6 +20,7 @@ mod kernel_walks;
 mod kubernetes;
 mod linking;
 mod measurements;
+mod monitoring;
 mod packages;
 mod packaging;
 mod pods;
