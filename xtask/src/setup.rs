@@ -153,7 +153,7 @@ const NEEDS: &[Need] = &[
     Need {
         purposes: &[Purpose::Tests],
         what: "podman, runc and conmon",
-        why: "the tests run perfprof beside an application in a Pod (16 MB to fetch, 50 MB installed)",
+        why: "the tests run perfprof beside an application in a Pod (22 MB to fetch)",
         packages: &["podman", "runc", "conmon", "catatonit"],
         is_met: || ["podman", "runc", "conmon"].into_iter().all(on_path),
     },

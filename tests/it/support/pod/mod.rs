@@ -4,6 +4,7 @@
 //! into. No registry and no network: images are [made here](images), and the Pod's network has a loopback interface only.
 //! Everything podman keeps is in a temporary folder of the Pod's own.
 
+mod host_pid;
 mod images;
 mod podman;
 mod translation;

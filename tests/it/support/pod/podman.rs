@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::images;
+use super::{host_pid, images};
 
 /// podman asks for limits of its own, which only CAP_SYS_RESOURCE may raise. These it may have anywhere.
 const CONFIGURATION: &str = r#"
@@ -68,8 +68,15 @@ impl Podman {
         .unwrap_or_else(|words| panic!("`{}` is not loaded: {words}", archive.display()));
     }
 
-    /// Starts what these documents describe.
+    /// Starts what these documents describe; the last is a Pod.
     pub(super) fn play(&self, documents: &[Value]) {
+        if documents.last().is_some_and(host_pid::is_asked_for) {
+            for words in host_pid::runs(documents, &self.folder.path().join("volumes")) {
+                self.must(self.command().arg("run").args(words))
+                    .unwrap_or_else(|words| panic!("podman refuses a container: {words}"));
+            }
+            return;
+        }
         // JSON is YAML.
         let texts: Vec<String> = documents.iter().map(Value::to_string).collect();
         let file = self.folder.path().join("documents.yaml");

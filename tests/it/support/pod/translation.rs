@@ -143,6 +143,11 @@ fn provide(volume: &mut Value, metadata: &Value) -> Option<Value> {
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": data,
         }));
     }
+    // What would be made on the node stays within the Pod.
+    if volume["hostPath"]["type"] == "DirectoryOrCreate" {
+        *volume = json!({ "name": name, "emptyDir": {} });
+        return None;
+    }
     let secret = volume["secret"]["secretName"].as_str()?.to_string();
     // podman 4.3 hands out a Secret's files still coded in base64.
     *volume = json!({ "name": name, "configMap": { "name": secret } });
