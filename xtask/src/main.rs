@@ -12,6 +12,7 @@ mod bench;
 #[allow(unreachable_pub)]
 mod compile;
 mod demo;
+mod image;
 mod kernels;
 mod licences;
 mod linters;
@@ -51,6 +52,9 @@ Usage: cargo xtask <task>
   kernels [--bless] [5.10|6.1|6.12|7.3]...
              run the ground-truth tests on other kernels in virtual machines, with cgroup v1 and v2; fetches the kernels
              once, takes most of an hour; --bless: write the verifier's counts into bpf/verifier-counts.txt
+  image [--profile release|dev] [--out DIR]
+             an OCI image FROM scratch with one static program, as a folder and as a file for `podman load`, in
+             target/image; needs no registry and no docker
   tidy       the rules of the house that no other tool checks
   licences   every dependency's licence against xtask/licences.txt, offline
 
@@ -82,6 +86,7 @@ fn run(args: &[&str]) -> anyhow::Result<ExitCode> {
         ["ci"] => test::run(test::Extent::Ci)?,
         ["bless"] => test::bless()?,
         ["kernels", words @ ..] => kernels::run(&kernels::Options::parse(words)?)?,
+        ["image", words @ ..] => image::run(words)?,
         ["tidy"] => tidy::run()?,
         ["licences"] => licences::run()?,
         ["bench", words @ ..] => bench::run(words)?,

@@ -164,6 +164,20 @@ const NEEDS: &[Need] = &[
         },
     },
     Need {
+        purposes: &[Purpose::Tests],
+        what: "podman, runc and conmon",
+        why: "the tests run perfprof beside an application in a Pod (22 MB to fetch)",
+        packages: &["podman", "runc", "conmon", "catatonit"],
+        is_met: || ["podman", "runc", "conmon"].into_iter().all(on_path),
+    },
+    Need {
+        purposes: &[Purpose::Tests],
+        what: "promtool",
+        why: "checks the alerts (Debian's package brings the server, too, which is not used; 23 MB to fetch)",
+        packages: &["prometheus"],
+        is_met: || on_path("promtool"),
+    },
+    Need {
         purposes: &[Purpose::Bench],
         what: "perf",
         why: "a peer",

@@ -45,7 +45,9 @@ fn sinks(args: &PushArgs) -> Result<Vec<SinkConfig>, Failure> {
         (SinkKind::OtlpGrpc, &args.push_otlp_grpc),
         (SinkKind::OtlpHttp, &args.push_otlp_http),
     ];
-    let urls = asked.into_iter().filter_map(|(kind, url)| Some((kind, url.as_ref()?)));
+    let urls = asked
+        .into_iter()
+        .filter_map(|(kind, url)| Some((kind, url.as_ref()?)));
     let sinks = urls.map(|(kind, url)| SinkConfig::new(kind, url, headers.clone()));
     sinks.collect::<Result<_, _>>().map_err(wrong)
 }
@@ -66,7 +68,9 @@ impl Pushing {
 fn told(figures: crate::push::SinkFigures) -> SinkFigures {
     let dropped = figures.dropped.iter();
     SinkFigures {
-        dropped: dropped.map(|(reason, count)| (reason.id().to_owned(), *count)).collect(),
+        dropped: dropped
+            .map(|(reason, count)| (reason.id().to_owned(), *count))
+            .collect(),
         sink: figures.sink,
         queued_items: figures.queued_items,
         queued_bytes: figures.queued_bytes,

@@ -7,6 +7,7 @@ pub(crate) mod debuginfod;
 pub(crate) mod folded;
 pub(crate) mod need;
 pub(crate) mod orphan;
+pub(crate) mod pod;
 pub(crate) mod postgres;
 pub(crate) mod pprof;
 pub(crate) mod proc;

@@ -11,7 +11,7 @@ use std::process::Command;
 use std::{env, thread};
 
 use super::compile::on_path;
-use super::postgres;
+use super::{pod, postgres};
 
 /// Bit numbers of `CapEff` in `/proc/self/status`; source: `linux/capability.h`.
 const CAP_SYS_ADMIN: u32 = 21;
@@ -32,6 +32,8 @@ pub(crate) enum Need {
     PyYaml,
     /// Python with gRPC and protobuf, which is what a backend for profiles is built of; and protoc.
     PyGrpc,
+    /// Pods, by podman and runc.
+    Podman,
     /// A program on the search path: compilers, `unshare`.
     Program(&'static str),
 }
@@ -45,6 +47,7 @@ impl Need {
             Need::Postgres => "postgres",
             Need::PyYaml => "python3-yaml",
             Need::PyGrpc => "python3-grpcio",
+            Need::Podman => "podman",
             Need::Program(name) => name,
         }
     }
@@ -66,6 +69,7 @@ impl Need {
                 .then(|| "no Python with PyYAML".to_string()),
             Need::PyGrpc => (python_with_grpc().is_none() || !on_path("protoc"))
                 .then(|| "no Python with gRPC and protobuf, or no protoc".to_string()),
+            Need::Podman => no_podman().or_else(pod::unusable),
             Need::Program(name) => (!on_path(name)).then(|| format!("`{name}` is not installed")),
         }
     }
@@ -123,6 +127,16 @@ fn python_that(statement: &str) -> Option<&'static str> {
         let output = command.args(["-c", statement]).output();
         output.is_ok_and(|output| output.status.success())
     })
+}
+
+/// What a Pod needs and is not installed; `catatonit` stands aside in some distributions.
+fn no_podman() -> Option<String> {
+    let programs = ["podman", "runc", "conmon"];
+    let lacking = programs.into_iter().find(|program| !on_path(program));
+    let no_root = (!is_root()).then(|| "not run as root".to_string());
+    lacking
+        .map(|program| format!("`{program}` is not installed"))
+        .or(no_root)
 }
 
 pub(crate) fn is_root() -> bool {
