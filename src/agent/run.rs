@@ -118,10 +118,11 @@ pub fn run(
     let door = door.map_err(|source| StartError::Listen { addr, source })?;
     say.info(format!("HTTP at http://{}/", door.addr()));
     // Also when the disk is full, there is somebody to ask.
-    let _announced = door.announce(&settings.data).map_err(|error| {
+    if let Err(error) = door.announce(&settings.data) {
         state.error("http-address");
         say.warning(format!("{:#}", anyhow::Error::new(error)));
-    });
+    }
+    let door = &*door;
     let upkeep = Upkeep::new(settings.limits, &state, say);
     let ending = Arc::new(AtomicBool::new(false));
     let deep = DeepRecordings {

@@ -17,6 +17,8 @@ pub struct Door {
     asked: SocketAddr,
     addr: SocketAddr,
     listener: TcpListener,
+    /// The file with the address.
+    announced: Option<PathBuf>,
 }
 
 impl Door {
@@ -28,11 +30,12 @@ impl Door {
             asked,
             addr: listener.local_addr()?,
             listener,
+            announced: None,
         })
     }
 
     /// Keeps `former` where it is still the right one: its port stays, also one that the kernel chose.
-    pub fn keep_or_open(former: &mut Option<Door>, asked: SocketAddr) -> io::Result<&Door> {
+    pub fn keep_or_open(former: &mut Option<Door>, asked: SocketAddr) -> io::Result<&mut Door> {
         let door = match former.take() {
             Some(door) if door.asked == asked => door,
             other => {
@@ -52,24 +55,28 @@ impl Door {
         self.listener.try_clone()
     }
 
-    /// Writes the address down until the answer is dropped.
-    pub fn announce(&self, data: &Path) -> Result<Announced, ArtifactError> {
+    /// Writes the address down, for as long as this is open.
+    pub fn announce(&mut self, data: &Path) -> Result<(), ArtifactError> {
         let path = data.join(FILE);
+        if self.announced.as_ref() != Some(&path) {
+            self.withdraw();
+        }
         write_atomic(&path, format!("{}\n", self.addr).as_bytes())?;
-        Ok(Announced { path })
+        self.announced = Some(path);
+        Ok(())
+    }
+
+    fn withdraw(&mut self) {
+        if let Some(path) = self.announced.take() {
+            // Whoever removed it before had the same in mind.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
-/// The file with the address; removed when it is dropped.
-#[derive(Debug)]
-pub struct Announced {
-    path: PathBuf,
-}
-
-impl Drop for Announced {
+impl Drop for Door {
     fn drop(&mut self) {
-        // Whoever removed it before had the same in mind.
-        let _ = std::fs::remove_file(&self.path);
+        self.withdraw();
     }
 }
 
@@ -81,13 +88,16 @@ mod tests {
     fn a_chosen_port_is_told_and_kept_for_the_same_wish() {
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
         let data = tempfile::tempdir().expect("a directory");
-        let door = Door::open(any).expect("some port is free");
+        let mut door = Door::open(any).expect("some port is free");
         let addr = door.addr();
         assert_ne!(addr.port(), 0);
         let told = || std::fs::read_to_string(data.path().join(FILE));
-        let announced = door.announce(data.path()).expect("written");
-        assert_eq!(told().expect("there"), format!("{addr}\n"));
-        drop(announced);
+        for _ in 0..2 {
+            door.announce(data.path()).expect("written");
+            assert_eq!(told().expect("there"), format!("{addr}\n"));
+        }
+        let elsewhere = tempfile::tempdir().expect("a directory");
+        door.announce(elsewhere.path()).expect("written");
         assert!(told().is_err());
         let mut door = Some(door);
         let kept = Door::keep_or_open(&mut door, any).expect("kept");
@@ -96,5 +106,6 @@ mod tests {
         let other: SocketAddr = "127.0.0.2:0".parse().expect("an address");
         let changed = Door::keep_or_open(&mut door, other).expect("some port is free");
         assert_eq!(changed.addr().ip(), other.ip());
+        assert!(!elsewhere.path().join(FILE).exists(), "nobody answers there any more");
     }
 }

@@ -19,7 +19,7 @@ use super::proc::wait_until;
 use super::recording::perfprof;
 
 /// Only bounds a failure: debug builds are slow, and the machine may be shared.
-pub(crate) const LIMIT: Duration = Duration::from_secs(180);
+pub(crate) const LIMIT: Duration = Duration::from_secs(90);
 
 /// An agent that is to be started; its log and its data stand in `folder`.
 #[derive(Debug)]
@@ -127,7 +127,9 @@ impl Agent {
     pub(crate) fn wait_until_it_records(&mut self) {
         wait_until("the agent records", LIMIT, || {
             assert!(!self.has_ended(), "it has ended:\n{}", self.log());
-            self.address().is_some() && self.get("/readyz").status == 200
+            // The address may be that of one who was killed.
+            let is_there = self.address().is_some_and(|at| TcpStream::connect(at).is_ok());
+            is_there && self.get("/readyz").status == 200
         });
     }
 
