@@ -4,6 +4,7 @@
 //! sampler that cannot be armed is tried again.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
@@ -53,8 +54,8 @@ pub enum End {
 pub enum StartError {
     #[error(transparent)]
     Data(#[from] OpenError),
-    #[error("failed to read the token")]
-    Token(#[source] io::Error),
+    #[error("failed to read the token in `{}`", path.display())]
+    Token { path: PathBuf, source: io::Error },
     #[error("failed to listen on {addr}")]
     Listen {
         addr: std::net::SocketAddr,
@@ -112,7 +113,10 @@ pub fn run(
         Some(path) => Token::read(path),
         None => Token::keep_in(&settings.data),
     };
-    let token = token.map_err(StartError::Token)?;
+    let token = token.map_err(|source| StartError::Token {
+        path: settings.token_file.clone().unwrap_or_else(|| settings.data.clone()),
+        source,
+    })?;
     let addr = settings.listen;
     let door = Door::keep_or_open(&mut lasting.door, addr);
     let door = door.map_err(|source| StartError::Listen { addr, source })?;

@@ -16,7 +16,7 @@ use crate::support::need::skip;
 use crate::support::proc::wait_until;
 use crate::support::{Need, Orphan, missing};
 
-mod podman;
+pub(crate) mod podman;
 
 /// Only bounds a failure; names and moved processes are looked at again within ten seconds or so.
 const LIMIT: Duration = Duration::from_secs(120);

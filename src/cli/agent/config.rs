@@ -82,8 +82,11 @@ pub(super) fn again() -> Result<AgentArgs, Failure> {
 }
 
 fn parse(words: Vec<OsString>) -> Result<AgentArgs, Failure> {
-    let wrong =
-        |error: String| Failure::message(Exit::Usage, error.trim_start_matches("error: ").trim());
+    // What follows the first paragraph is for who types.
+    let wrong = |error: String| {
+        let error = error.split("\n\n").next().unwrap_or_default();
+        Failure::message(Exit::Usage, error.trim_start_matches("error: ").trim())
+    };
     match Cli::try_parse_from(words)
         .map_err(|error| wrong(error.to_string()))?
         .command
@@ -101,7 +104,9 @@ fn words(path: &Path) -> anyhow::Result<Vec<OsString>> {
         .with_context(doing)?;
     let settings: BTreeMap<String, Setting> = match text.trim().is_empty() {
         true => BTreeMap::new(),
-        false => serde_saphyr::from_str(&text).with_context(doing)?,
+        false => serde_saphyr::from_str(&text)
+            .map_err(|error| anyhow!("{}", error.without_snippet()))
+            .with_context(doing)?,
     };
     let mut words = Vec::new();
     for (name, setting) in settings {

@@ -118,7 +118,7 @@ fn run_with(
         (StartError::Arm(_), Some(failure)) => failure,
         (error @ StartError::Arm(_), None) => Failure::new(Exit::Failed, error),
         (error @ StartError::Data(_), _) => Failure::new(Exit::NotWritten, error),
-        (error @ StartError::Token(_), _) => Failure::new(Exit::BadInput, error),
+        (error @ StartError::Token { .. }, _) => Failure::new(Exit::BadInput, error),
         (error @ StartError::Listen { .. }, _) => {
             Failure::new(Exit::Failed, error).hint("`--listen ADDR:PORT` chooses another address")
         }

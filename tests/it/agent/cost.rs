@@ -26,6 +26,14 @@ fn family_cpu_seconds(agent: &Agent) -> f64 {
     cpu_seconds(agent.pid()) + children.into_iter().map(cpu_seconds).sum::<f64>()
 }
 
+/// What is told of its CPU time when so many more windows have ended, and what the kernel says then.
+fn at_the_end_of_a_window(agent: &mut Agent, windows: f64) -> (f64, f64) {
+    let ended = agent.metrics().sum("perfprof_windows_total");
+    let metrics = agent.wait_for_metric("windows end", |m| m.sum("perfprof_windows_total") >= ended + windows);
+    let by_kernel = family_cpu_seconds(agent);
+    (metrics.value("perfprof_self_cpu_seconds_total"), by_kernel)
+}
+
 #[test]
 fn its_own_cpu_time_is_what_the_kernel_says_and_too_high_a_rate_is_lowered() {
     if missing(&[Need::Bpf, Need::Program("g++")]) {
@@ -45,12 +53,14 @@ fn its_own_cpu_time_is_what_the_kernel_says_and_too_high_a_rate_is_lowered() {
     });
     agent.wait_for_word("over the CPU budget: sampling at");
 
-    let ended = agent.metrics().sum("perfprof_windows_total");
-    let metrics = agent.wait_for_metric("more windows", |m| m.sum("perfprof_windows_total") >= ended + 3.0);
-    let (told, by_kernel) = (metrics.value("perfprof_self_cpu_seconds_total"), family_cpu_seconds(&agent));
-    // What it took to begin, and the present window, are not told yet; time of BPF programs is the target's to the kernel.
-    let most = 1.05 * by_kernel + 0.3;
-    assert!(told > 0.4 * by_kernel && told < most, "{told} s of {by_kernel} s");
+    // Counted from the end of a window to that of another, so that neither has what the other lacks.
+    let (told_before, kernel_before) = at_the_end_of_a_window(&mut agent, 1.0);
+    let (told, by_kernel) = at_the_end_of_a_window(&mut agent, 6.0);
+    let (told, by_kernel) = (told - told_before, by_kernel - kernel_before);
+    // The kernel counts in hundredths, and calls time of BPF programs the target's.
+    let within = 0.2 * by_kernel + 0.1;
+    assert!((told - by_kernel).abs() <= within, "{told} s is not {by_kernel} s ± {within}");
+    let metrics = agent.metrics();
     for gauge in ["perfprof_self_resident_memory_bytes", "perfprof_self_bpf_memory_bytes"] {
         assert!(metrics.value(gauge) > f64::from(1 << 20), "{gauge}");
     }

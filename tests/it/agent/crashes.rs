@@ -58,6 +58,12 @@ fn names(data: &Path) -> BTreeSet<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
+/// Whether a window is being written now.
+fn is_writing(data: &Path) -> bool {
+    let names = names(data);
+    names.iter().any(|name| name.starts_with(".unfinished-") && !name.contains("-deep"))
+}
+
 fn killed_at_a_random_moment(agent: &mut Agent, round: u64) {
     let recording = round % 2 == 1;
     thread::scope(|threads| {
@@ -69,10 +75,14 @@ fn killed_at_a_random_moment(agent: &mut Agent, round: u64) {
                 names(agent.data()).iter().any(|name| name.contains("-deep"))
             });
         }
-        // Not a wait for anything: the moment is what is tried.
-        let random = fs::read("/proc/sys/kernel/random/uuid").expect("there");
-        let random = u64::from(random[0]) * 256 + u64::from(random[1]);
-        thread::sleep(Duration::from_millis(random % 97 * 25));
+        if round % 3 == 2 {
+            wait_until("a window is being written", LIMIT, || is_writing(agent.data()));
+        } else {
+            // Not a wait for anything: the moment is what is tried.
+            let random = fs::read("/proc/sys/kernel/random/uuid").expect("there");
+            let random = u64::from(random[0]) * 256 + u64::from(random[1]);
+            thread::sleep(Duration::from_millis(random % 97 * 25));
+        }
         let family = family(agent.pid());
         let programs = programs_of(&family);
         agent.signal(Signal::SIGKILL);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{busy, folder};
+use crate::selection::podman::Podman;
 use crate::support::agent::{AgentCommand, LIMIT, document};
 use crate::support::need::skip;
 use crate::support::proc::wait_until;
@@ -154,9 +155,34 @@ fn a_container_is_called_what_the_kubernetes_api_says() {
     );
     let mut shell = Command::new("sh");
     let workload = Workload::spawn(shell.args(["-c", &script]));
-    let api = format!("http://{}", serve(pods(CONTAINER)));
-    let mut agent = AgentCommand::new(folder.path())
-        .args(["--container", CONTAINER, "--kubernetes-api", &api, "--node-name", "node-1"])
+    is_labelled(folder.path(), CONTAINER);
+    drop(workload);
+    drop(cgroup);
+}
+
+#[test]
+fn a_container_of_podman_is_called_what_the_kubernetes_api_says() {
+    if missing(&[Need::Bpf, Need::Root, Need::Program("podman"), Need::Program("buildah")]) {
+        return;
+    }
+    let busy = "volatile unsigned long x;\nint main(void) { for (;;) x++; }\n";
+    let ran = Podman::of(busy).and_then(|podman| {
+        let id = podman.run("pf-busy")?;
+        Ok((podman, id))
+    });
+    let (podman, id) = match ran {
+        Ok(ran) => ran,
+        Err(reason) => return skip("podman", &reason),
+    };
+    is_labelled(folder().path(), &id);
+    podman.remove("pf-busy");
+}
+
+/// Checks that a container's profiles have all names that the API gives it, and so has a recording that is asked for.
+fn is_labelled(folder: &Path, id: &str) {
+    let api = format!("http://{}", serve(pods(id)));
+    let mut agent = AgentCommand::new(folder)
+        .args(["--container", id, "--kubernetes-api", &api, "--node-name", "node-1"])
         .start();
     // The first windows may be older than the first answer.
     let labelled = "namespace=\"shop\",pod=\"cart-5d8f-x\",container=\"api\"}";
@@ -164,20 +190,24 @@ fn a_container_is_called_what_the_kubernetes_api_says() {
         let mut samples = metrics.samples.keys();
         samples.any(|sample| sample.contains("target_cpu_seconds") && sample.ends_with(labelled))
     });
-    let windows = agent.windows();
-    let labels = labels_of(windows.last().expect("there is one"));
+    let written = agent.windows().len();
+    let windows = agent.wait_for_windows(written + 1);
+    let newest = windows.last().expect("there is one");
+    let labels = labels_of(newest);
     for (label, value) in [
         ("namespace", "shop"),
         ("pod", "cart-5d8f-x"),
         ("container", "api"),
         ("pod_uid", POD),
-        ("container_id", CONTAINER),
+        ("container_id", id),
         ("node", "node-1"),
         ("workload", "cart"),
     ] {
         assert_eq!(labels.get(label).map(String::as_str), Some(value), "{labels:?}");
     }
+    let service = document(newest)["services"][0]["service"].clone();
+    assert_eq!(service, "shop/cart-5d8f-x/api", "{labels:?}");
+    let asked = agent.ask_with_token("GET", "/debug/pprof/profile?seconds=1");
+    assert_eq!(asked.status, 200, "{}", asked.text());
     agent.end();
-    drop(workload);
-    drop(cgroup);
 }

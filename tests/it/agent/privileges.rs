@@ -84,7 +84,7 @@ fn a_stranger_with_five_capabilities_records_and_names_everything() {
         .args(["--inh-caps", caps, "--ambient-caps", caps, "--bounding-set", &format!("-all,{caps}")])
         .arg(&program);
     let mut agent = AgentCommand::bare(command, folder.path())
-        .args(["--window", "1s", "--frequency", "199", "--max-cpu", "8", "--comm", &name])
+        .args(["--listen", "127.0.0.1:0", "--window", "1s", "--frequency", "199", "--max-cpu", "8", "--comm", &name])
         .start();
     let windows = agent.wait_for_windows(2);
     let newest = &windows[1];

@@ -20,14 +20,19 @@ pub(crate) struct Podman {
 }
 
 impl Podman {
-    /// With an image, built without a registry.
+    /// With an image of a program that sleeps, built without a registry.
     pub(crate) fn new() -> Result<Podman, String> {
+        Podman::of(PROGRAM)
+    }
+
+    /// With an image of this program, in C.
+    pub(crate) fn of(program: &str) -> Result<Podman, String> {
         let podman = Podman {
             folder: tempfile::tempdir().map_err(|e| e.to_string())?,
         };
         let context = podman.folder.path().join("context");
         fs::create_dir(&context).map_err(|e| e.to_string())?;
-        fs::write(context.join("app.c"), PROGRAM).map_err(|e| e.to_string())?;
+        fs::write(context.join("app.c"), program).map_err(|e| e.to_string())?;
         let recipe = "FROM scratch\nCOPY app /app\nENTRYPOINT [\"/app\"]\n";
         fs::write(context.join("Containerfile"), recipe).map_err(|e| e.to_string())?;
         let mut cc = Command::new("cc");

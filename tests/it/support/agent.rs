@@ -33,6 +33,8 @@ impl AgentCommand {
     /// Windows of a second, at a rate at which a second tells something, and whatever that costs.
     pub(crate) fn new(folder: &Path) -> AgentCommand {
         AgentCommand::bare(Command::new(perfprof()), folder).args([
+            "--listen",
+            "127.0.0.1:0",
             "--window",
             "1s",
             "--frequency",
@@ -42,10 +44,10 @@ impl AgentCommand {
         ])
     }
 
-    /// `command` must end where `agent …` is to follow. Nothing but the data directory and a free port is set.
+    /// `command` must end where `agent …` is to follow. Nothing but the data directory is set.
     pub(crate) fn bare(mut command: Command, folder: &Path) -> AgentCommand {
         let data = folder.join("data");
-        command.args(["agent", "--listen", "127.0.0.1:0", "--data"]);
+        command.args(["agent", "--data"]);
         command.arg(&data);
         for name in ["POD_NAME", "POD_NAMESPACE", "POD_UID", "NODE_NAME"] {
             command.env_remove(name);
