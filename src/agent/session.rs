@@ -21,6 +21,7 @@ const MAX_WINDOWS: u32 = 60;
 /// A recording that goes on for days need not know of an end within milliseconds.
 const PACE: Pace = Pace {
     poll_ms: 250,
+    news_poll_ms: 25,
     observe_ns: 1_000_000_000,
 };
 
