@@ -239,7 +239,7 @@ impl<'a> Finishing<'a> {
             }
         }
         let dropped = locked(&self.windows).rotate(self.outlet.waiting_bytes());
-        self.dropped("budget", dropped);
+        self.dropped("rotation", dropped);
         let mut figures = self.state.figures();
         figures.last_window_unix_ns = Some(started_unix_ns + duration_ns);
         figures.trouble = None;

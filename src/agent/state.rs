@@ -108,6 +108,14 @@ impl Figures {
     }
 }
 
+/// What a coverage metric is called as a label.
+fn label_of(id: &'static str) -> &'static str {
+    match id {
+        "source_lines" => "lines",
+        id => id,
+    }
+}
+
 fn add(sums: &mut BTreeMap<String, u64>, metric: &Metric) {
     for reason in &metric.reasons {
         *sums.entry(reason.id.clone()).or_default() += reason.count;
@@ -121,7 +129,7 @@ impl ServiceFigures {
         self.coverage = coverage
             .metrics()
             .into_iter()
-            .filter_map(|metric| Some((metric.id, metric.value?)))
+            .filter_map(|metric| Some((label_of(metric.id), metric.value?)))
             .collect();
         self.cpu_ns += profile.accounting.cpu_ns().unwrap_or(0);
         let points = profile

@@ -24,6 +24,7 @@ mod measurements;
 mod monitoring;
 mod packages;
 mod packaging;
+mod pod_agent;
 mod pods;
 mod postgres;
 mod push;

@@ -45,6 +45,7 @@ fn said(output: &Output) -> String {
 fn sidecar(patch: Option<&Path>, without: &[&str]) -> Pod {
     let changes = Changes {
         args: &[IDLE],
+        more: &[],
         patch,
         without,
     };
