@@ -23,6 +23,7 @@ mod packages;
 mod packaging;
 mod postgres;
 mod push;
+mod push_answers;
 mod report;
 mod runtimes;
 mod sandbox;
