@@ -28,6 +28,7 @@ mod pod_agent;
 mod pods;
 mod postgres;
 mod push;
+mod push_answers;
 mod report;
 mod runtimes;
 mod sandbox;
