@@ -22,6 +22,8 @@ pub(crate) struct Changes<'a> {
     pub(crate) args: &'a [(&'a str, &'a [&'a str])],
     /// Arguments of perfprof's container after those of the manifest.
     pub(crate) more: &'a [&'a str],
+    /// Variables of a container's environment: container, name, value.
+    pub(crate) env: &'a [(&'a str, &'a str, &'a str)],
     /// A JSON patch of the same deployment, as kustomize would apply it.
     pub(crate) patch: Option<&'a Path>,
     /// Capabilities that perfprof's container does without.
@@ -81,6 +83,13 @@ fn change(container: &mut Value, changes: &Changes) {
     }
     if let Some(args) = container["args"].as_array_mut().filter(|_| is_ours) {
         args.extend(changes.more.iter().map(|word| json!(word)));
+    }
+    for (_, variable, value) in changes.env.iter().filter(|(of, ..)| *of == name) {
+        let fields = container.as_object_mut().expect("a container is a map");
+        let list = fields.entry("env").or_insert_with(|| json!([]));
+        let list = list.as_array_mut().expect("an environment is a list");
+        list.retain(|one| one["name"] != *variable);
+        list.push(json!({ "name": variable, "value": value }));
     }
     let added = container.pointer_mut("/securityContext/capabilities/add");
     if let Some(Value::Array(added)) = added.filter(|_| is_ours) {
