@@ -169,7 +169,11 @@ impl Selector {
         self.processes_at(Instant::now())
     }
 
-    fn processes_at(&self, now: Instant) -> io::Result<Selected> {
+    /// The same, where it is already `now`: what is looked at again after some time is looked at when that is over.
+    ///
+    /// # Errors
+    /// As [`Selector::pids_now`].
+    pub fn processes_at(&self, now: Instant) -> io::Result<Selected> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *state;
         state.table.refresh(now)?;
