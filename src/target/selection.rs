@@ -8,6 +8,7 @@
 //! process that merely holds a pod's namespaces ("pause") never in a pod. What does not exist yet is no error: it is
 //! found when it appears. A name that could mean several things is.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
@@ -379,9 +380,10 @@ fn is_inside(known: &Known, id: &str) -> bool {
     identity.is_some_and(|identity| identity.ids().any(|of| of == id))
 }
 
-fn cut_comm(comm: &str) -> &str {
-    let end = comm.floor_char_boundary(COMM_BYTES);
-    &comm[..end]
+/// As a command name is read where the kernel has cut it, which may be within a character.
+fn cut_comm(comm: &str) -> Cow<'_, str> {
+    let bytes = comm.as_bytes();
+    String::from_utf8_lossy(bytes.get(..COMM_BYTES).unwrap_or(bytes))
 }
 
 /// The one candidate.
