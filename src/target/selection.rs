@@ -8,6 +8,7 @@
 //! process that merely holds a pod's namespaces ("pause") never in a pod. What does not exist yet is no error: it is
 //! found when it appears. A name that could mean several things is.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
@@ -169,7 +170,11 @@ impl Selector {
         self.processes_at(Instant::now())
     }
 
-    fn processes_at(&self, now: Instant) -> io::Result<Selected> {
+    /// The same, where it is already `now`: what is looked at again after some time is looked at when that is over.
+    ///
+    /// # Errors
+    /// As [`Selector::pids_now`].
+    pub fn processes_at(&self, now: Instant) -> io::Result<Selected> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *state;
         state.table.refresh(now)?;
@@ -375,9 +380,10 @@ fn is_inside(known: &Known, id: &str) -> bool {
     identity.is_some_and(|identity| identity.ids().any(|of| of == id))
 }
 
-fn cut_comm(comm: &str) -> &str {
-    let end = comm.floor_char_boundary(COMM_BYTES);
-    &comm[..end]
+/// As a command name is read where the kernel has cut it, which may be within a character.
+fn cut_comm(comm: &str) -> Cow<'_, str> {
+    let bytes = comm.as_bytes();
+    String::from_utf8_lossy(bytes.get(..COMM_BYTES).unwrap_or(bytes))
 }
 
 /// The one candidate.

@@ -3,7 +3,7 @@
 //! In: `/proc`. Out: for each process its command name, container and kind. A process is told from an earlier one with
 //! the same PID by the inode number that the directory listing of `/proc` shows, which costs no system call of its own;
 //! its start time decides where that number is new. What can change (a name by `exec`, a cgroup by being moved) is
-//! looked at again at each call in a process's first seconds, and then about every ten seconds.
+//! looked at again at each call in a process's first seconds, then the name about every 15 seconds and the cgroup every 30.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,8 +20,8 @@ use crate::target::small_file::{field, read_text};
 
 /// So long a process may still be on its way into its container, or to its program.
 const YOUTH: Duration = Duration::from_secs(3);
-/// Then it is looked at again after this, and up to [`SPREAD`] more, so that not all come at once.
-const RECHECK: Duration = Duration::from_secs(8);
+/// Then it is looked at again after this and up to 4 s more, so that not all come at once.
+const RECHECK: Duration = Duration::from_secs(12);
 const SPREAD: Duration = Duration::from_millis(250);
 const SPREAD_STEPS: u32 = 16;
 /// More processes than a kernel's default `pid_max` allows are not followed.
@@ -43,6 +43,8 @@ pub(super) struct Known {
     pub is_pause: bool,
     pub container: Option<Arc<ContainerIdentity>>,
     check_at: Instant,
+    /// Its cgroup was not looked at the last time.
+    is_cgroup_due: bool,
 }
 
 /// The living processes.
@@ -86,38 +88,44 @@ impl Table {
         now: Instant,
         uptime: Duration,
     ) -> Option<Known> {
-        if let Some(known) = before
-            && known.inode == inode
+        let before = before.filter(|known| known.inode == inode);
+        if let Some(known) = &before
             && now < known.check_at
         {
-            return Some(known);
+            return before;
         }
         self.files_read += 1;
         let stat = Stat::of(pid).ok()?;
-        let start_ticks = stat.start_ticks;
+        let before = before.filter(|known| known.start_ticks == stat.start_ticks);
         let is_kernel_thread = stat.is_kernel_thread();
         let has_ended = stat.has_ended();
-        let mut container = None;
-        if !is_kernel_thread && !has_ended {
-            self.files_read += 1;
-            container = ContainerIdentity::of(pid).ok().flatten().map(Arc::new);
-        }
-        let is_pause = PAUSE.contains(&stat.comm.as_str()) && is_first_of_its_namespace(pid);
-        let began = Duration::from_millis(start_ticks.saturating_mul(TICK_MS));
-        let age = uptime.saturating_sub(began);
-        let wait = match age < YOUTH {
+        let began = Duration::from_millis(stat.start_ticks.saturating_mul(TICK_MS));
+        let is_young = uptime.saturating_sub(began) < YOUTH;
+        let (container, is_cgroup_due) = match before {
+            Some(known) if !is_young && !known.is_cgroup_due => (known.container, true),
+            _ if is_kernel_thread || has_ended => (None, false),
+            _ => {
+                self.files_read += 1;
+                (
+                    ContainerIdentity::of(pid).ok().flatten().map(Arc::new),
+                    false,
+                )
+            }
+        };
+        let wait = match is_young {
             true => Duration::ZERO,
             false => RECHECK + SPREAD * (pid % SPREAD_STEPS),
         };
         Some(Known {
             inode,
-            start_ticks,
+            start_ticks: stat.start_ticks,
+            is_pause: PAUSE.contains(&stat.comm.as_str()) && is_first_of_its_namespace(pid),
             comm: stat.comm,
             is_kernel_thread,
             has_ended,
-            is_pause,
             container,
             check_at: now + wait,
+            is_cgroup_due,
         })
     }
 

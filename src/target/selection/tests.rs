@@ -27,7 +27,7 @@ impl Orphan {
         let pid = String::from_utf8_lossy(&output.stdout).trim().parse();
         let orphan = Orphan {
             pid: pid.expect("a PID"),
-            comm: cut_comm(comm).to_owned(),
+            comm: cut_comm(comm).into_owned(),
             _folder: folder,
         };
         eventually("it runs its program", || {
