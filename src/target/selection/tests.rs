@@ -1,8 +1,14 @@
 //! Selections of real processes that do not descend from the test.
 
+use super::selector::{cut_comm, only};
 use super::*;
+use crate::target::container::ContainerIdentity;
+use crate::target::container_names::{Named, Names};
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
