@@ -4,14 +4,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::support::pod::{Changes, Pod, TOKEN};
 use crate::support::proc::wait_until;
+use crate::support::recording::perfprof;
 use crate::support::workload::repository;
-use crate::support::{Folded, Need, missing, perfprof};
+use crate::support::{Folded, Need, missing};
 
 const DEPLOYMENT: &str = "deploy/kubernetes/sidecar/capabilities/deployment.yaml";
 const PRIVILEGED: &str = "deploy/kubernetes/sidecar/privileged/security-context.yaml";
@@ -66,21 +67,29 @@ fn newest(pod: &Pod) -> Option<(Value, PathBuf)> {
 }
 
 fn assert_the_application_is_profiled(pod: &Pod) {
-    let mut found = None;
-    wait_until(
-        "a window has enough ticks",
-        Duration::from_secs(120),
-        || {
-            found = newest(pod).filter(|(service, _)| service["ticks"].as_u64() >= Some(ENOUGH));
-            found.is_some()
-        },
+    let mut seen = None;
+    let is_enough = |seen: &Option<(Value, PathBuf)>| {
+        let service = seen.as_ref().map(|(service, _)| service);
+        service.is_some_and(|service| service["ticks"].as_u64() >= Some(ENOUGH))
+    };
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !is_enough(&seen) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(200));
+        seen = newest(pod);
+    }
+    let page = || asked(pod, "curl", &["-sS", &format!("http://{SITE}/metrics")]).1;
+    assert!(
+        is_enough(&seen),
+        "{seen:?}: {} {}",
+        pod.logs("perfprof"),
+        page()
     );
-    let (service, folder) = found.unwrap_or_else(|| panic!("{}", pod.logs("perfprof")));
+    let (service, folder) = seen.expect("just looked at");
 
     // Labels are those of the manifest.
-    assert_eq!(service["service"], "default/app/app", "{service}");
+    assert_eq!(service["service"], "test/app/app", "{service}");
     for (label, value) in [
-        ("namespace", "default"),
+        ("namespace", "test"),
         ("pod", "app"),
         ("container", "app"),
         ("node", "node-1"),
@@ -127,7 +136,7 @@ fn assert_the_site_answers(pod: &Pod) {
     let (_, page) = asked(pod, "curl", &["-sS", &format!("http://{SITE}/metrics")]);
     for name in [
         "perfprof_samples_total",
-        "perfprof_coverage_ratio{metric=\"stacks\",service=\"default/app/app\",namespace=\"default\",pod=\"app\",container=\"app\"}",
+        "perfprof_coverage_ratio{metric=\"stacks\",service=\"test/app/app\",namespace=\"test\",pod=\"app\",container=\"app\"}",
         "perfprof_target_cpu_seconds_total{",
         // The manifest gives the application half a CPU, and it wants a whole one.
         "perfprof_target_throttled_seconds_total{",

@@ -48,17 +48,19 @@ impl OwnPod {
 pub fn sees_other_pods(own: &OwnPod) -> bool {
     let is_initial = std::fs::read_link("/proc/self/ns/pid")
         .is_ok_and(|name| name.as_os_str() == INITIAL_PID_NAMESPACE);
-    let first = || read_text(Path::new("/proc/1/cgroup")).unwrap_or_default();
+    let cgroup = |of: &str| read_text(Path::new(&format!("/proc/{of}/cgroup"))).unwrap_or_default();
     let uid = own.uid.as_deref();
-    is_initial || uid.is_some_and(|uid| is_outside_of_pod(&first(), uid))
+    is_initial || uid.is_some_and(|uid| is_outside_of_pod(&cgroup("1"), &cgroup("self"), uid))
 }
 
-/// Whether the process of this `/proc/PID/cgroup` is in another pod, or in none.
-fn is_outside_of_pod(cgroup: &str, uid: &str) -> bool {
+/// Whether the process of this `/proc/PID/cgroup` is in another pod, or in none. `own` is the reader's: where its own path
+/// tells no pod either (podman's do not), another's without one proves nothing.
+fn is_outside_of_pod(cgroup: &str, own: &str, uid: &str) -> bool {
+    let tells_pods = || ContainerIdentity::parse(own).is_none_or(|own| own.pod_uid.is_some());
     match ContainerIdentity::parse(cgroup) {
         Some(identity) => match &identity.pod_uid {
             Some(of) => of != uid,
-            None => !identity.is_beside_reader,
+            None => !identity.is_beside_reader && tells_pods(),
         },
         // In the own cgroup namespace the own container's is the root.
         None => parse_memberships(cgroup)
@@ -134,11 +136,18 @@ mod tests {
             format!("0::/kubepods/burstable/pod{}/{id}", uid.replace('7', "8")),
         ];
         for cgroup in own {
-            assert!(!is_outside_of_pod(&cgroup, uid), "{cgroup}");
+            assert!(!is_outside_of_pod(&cgroup, "0::/\n", uid), "{cgroup}");
         }
         for cgroup in others {
-            assert!(is_outside_of_pod(&cgroup, uid), "{cgroup}");
+            assert!(is_outside_of_pod(&cgroup, "0::/\n", uid), "{cgroup}");
         }
+        // podman's Pods have no UID in their paths: another container of one is not told from a stranger's, nor the own.
+        let id = "4f2a".repeat(16);
+        let (first, own) = (
+            format!("0::/libpod_parent/x/libpod-{id}\n"),
+            format!("0::/libpod_parent/x/libpod-{}\n", "ab12".repeat(16)),
+        );
+        assert!(!is_outside_of_pod(&first, &own, uid));
     }
 
     #[test]
