@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::services::Service;
 use crate::analysis::quality::Metric;
 use crate::analysis::{Coverage, Verdict};
-use crate::profile::Profile;
+use crate::profile::{Profile, Unresolved, Why};
 
 /// Counters since the agent began, and gauges as of now.
 #[derive(Clone, Debug, Default)]
@@ -59,9 +59,35 @@ pub struct ServiceFigures {
     pub unseen: u32,
 }
 
-#[derive(Debug, Default)]
+/// What is counted by a word, from the beginning: Prometheus sees no first event of a counter that begins with it.
+const VERDICTS: [&str; 3] = ["trusted", "inconclusive", "empty"];
+const DROPPED: [&str; 4] = ["rotation", "disk-full", "not-written", "busy"];
+const REDUCTIONS: [&str; 3] = ["cpu", "memory", "exhausted"];
+const RECORDINGS: [&str; 4] = ["trusted", "inconclusive", "failed", "refused"];
+const ERRORS: [&str; 4] = ["recording", "finishing", "queue", "http"];
+
+#[derive(Debug)]
 pub struct State {
     figures: Mutex<Figures>,
+}
+
+impl Default for State {
+    fn default() -> State {
+        let none = |words: &[&'static str]| words.iter().map(|word| (*word, 0)).collect();
+        let figures = Figures {
+            windows: none(&VERDICTS),
+            windows_dropped: none(&DROPPED),
+            reductions: none(&REDUCTIONS),
+            recordings: none(&RECORDINGS),
+            errors: none(&ERRORS),
+            incomplete: Why::ALL.map(|why| (why.id().to_owned(), 0)).into(),
+            unresolved: Unresolved::ALL.map(|why| (why.id().to_owned(), 0)).into(),
+            ..Figures::default()
+        };
+        State {
+            figures: Mutex::new(figures),
+        }
+    }
 }
 
 impl State {
