@@ -7,6 +7,7 @@ use super::services::Service;
 use crate::analysis::quality::Metric;
 use crate::analysis::{Coverage, Verdict};
 use crate::profile::{Profile, Unresolved, Why};
+use crate::sys::usage::monotonic_ns;
 
 /// Counters since the agent began, and gauges as of now.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +43,8 @@ pub struct Figures {
     pub errors: BTreeMap<&'static str, u64>,
     /// Ticks are being taken.
     pub recording: bool,
+    /// When the thread that records last showed that it lives, by the monotonic clock.
+    pub alive_ns: u64,
     /// The last thing that went wrong, and has not gone right since.
     pub trouble: Option<String>,
 }
@@ -96,6 +99,11 @@ impl State {
         self.figures
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The thread that records lives.
+    pub fn lives(&self) {
+        self.figures().alive_ns = monotonic_ns();
     }
 
     pub fn error(&self, kind: &'static str) {
