@@ -172,7 +172,8 @@ impl<'a> Finishing<'a> {
 
     /// Those of the session, whose binaries have numbers of their own.
     fn names(&mut self, session: u64, effort: super::Effort) -> &mut KeptNames {
-        if self.names.as_ref().is_none_or(|(of, _)| *of != session) {
+        let serves = |(of, names): &(u64, KeptNames)| *of == session && !names.are_many();
+        if !self.names.as_ref().is_some_and(serves) {
             if let Some((_, names)) = self.names.take() {
                 let naming = names.finish();
                 self.upkeep.former_workers(naming.cost.cpu_ns);
@@ -238,7 +239,7 @@ impl<'a> Finishing<'a> {
             }
         }
         let dropped = locked(&self.windows).rotate(self.outlet.waiting_bytes());
-        self.dropped("budget", dropped);
+        self.dropped("rotation", dropped);
         let mut figures = self.state.figures();
         figures.last_window_unix_ns = Some(started_unix_ns + duration_ns);
         figures.trouble = None;

@@ -209,6 +209,7 @@ fn record(
         let effort = upkeep.effort();
         let ended = sessions.record(effort, &mut || upkeep.effort());
         sessions.state.figures().recording = false;
+        sessions.state.lives();
         match ended {
             Ok(end) => {
                 (pause, has_begun) = (FIRST_PAUSE, true);

@@ -12,6 +12,9 @@ use crate::target::gauges::Gauges;
 /// More services than this have no gauges of their own: reading them costs a few files each, every second.
 const MAX_GAUGED: usize = 32;
 
+/// Figures that cost a read for every thread: six in a window of a minute.
+const COSTLY_EVERY_NS: u64 = 10_000_000_000;
+
 /// A service, by the name its section and files have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Service {
@@ -24,6 +27,8 @@ pub struct Service {
 pub trait Owners {
     /// `None` for a process that has gone before it was looked at.
     fn of(&mut self, pid: u32) -> Option<Arc<Service>>;
+    /// Whose the child of a service's process is.
+    fn of_child(&mut self, pid: u32, parent: &Arc<Service>) -> Arc<Service>;
     /// Services that nobody holds need not be remembered.
     fn forget(&mut self);
 }
@@ -86,17 +91,17 @@ impl Services {
         if let Some(gauges) = self.gauges.get_mut(&service) {
             gauges.add_pids(pids);
         } else if self.gauges.len() < MAX_GAUGED {
-            let mut gauges = Gauges::open(pids);
+            let mut gauges = Gauges::open(pids).costly_every(COSTLY_EVERY_NS);
             gauges.read();
             self.gauges.insert(service, gauges);
         }
     }
 
-    /// A process was forked by another: it is the same service's unless it says otherwise itself.
+    /// A process was forked by another.
     pub fn forked(&mut self, forks: &[(u32, u32)]) {
         for (child, parent) in forks {
             if let Some(service) = self.by_pid.get(parent).cloned() {
-                let own = self.owners.of(*child).unwrap_or(service);
+                let own = self.owners.of_child(*child, &service);
                 self.by_pid.insert(*child, own.clone());
                 self.gauge(own, &[*child]);
             }

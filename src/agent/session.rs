@@ -21,6 +21,7 @@ const MAX_WINDOWS: u32 = 60;
 /// A recording that goes on for days need not know of an end within milliseconds.
 const PACE: Pace = Pace {
     poll_ms: 250,
+    news_poll_ms: 25,
     observe_ns: 1_000_000_000,
 };
 
@@ -78,11 +79,12 @@ impl Sessions<'_> {
         for number in 1.. {
             let (started_ns, started_unix_ns) = (monotonic_ns(), unix_ns());
             let until_ns = started_ns + self.window.as_nanos() as u64;
-            let services = &mut self.services;
+            let (services, state) = (&mut self.services, self.state);
             let observed = recording.until(sampler, until_ns, &mut |progress| {
                 services.seen(&progress.new_pids);
                 services.forked(&progress.forks);
                 services.read_gauges();
+                state.lives();
             });
             let reason = observed.map_err(|error| error.to_string())?;
             // Decided now, so that the last window of a session is read to its end.

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::services::Service;
 use crate::analysis::quality::Metric;
 use crate::analysis::{Coverage, Verdict};
-use crate::profile::Profile;
+use crate::profile::{Profile, Unresolved, Why};
+use crate::sys::usage::monotonic_ns;
 
 /// Counters since the agent began, and gauges as of now.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +43,8 @@ pub struct Figures {
     pub errors: BTreeMap<&'static str, u64>,
     /// Ticks are being taken.
     pub recording: bool,
+    /// When the thread that records last showed that it lives, by the monotonic clock.
+    pub alive_ns: u64,
     /// The last thing that went wrong, and has not gone right since.
     pub trouble: Option<String>,
 }
@@ -59,9 +62,35 @@ pub struct ServiceFigures {
     pub unseen: u32,
 }
 
-#[derive(Debug, Default)]
+/// What is counted by a word, from the beginning: Prometheus sees no first event of a counter that begins with it.
+const VERDICTS: [&str; 3] = ["trusted", "inconclusive", "empty"];
+const DROPPED: [&str; 4] = ["rotation", "disk-full", "not-written", "busy"];
+const REDUCTIONS: [&str; 3] = ["cpu", "memory", "exhausted"];
+const RECORDINGS: [&str; 4] = ["trusted", "inconclusive", "failed", "refused"];
+const ERRORS: [&str; 4] = ["recording", "finishing", "queue", "http"];
+
+#[derive(Debug)]
 pub struct State {
     figures: Mutex<Figures>,
+}
+
+impl Default for State {
+    fn default() -> State {
+        let none = |words: &[&'static str]| words.iter().map(|word| (*word, 0)).collect();
+        let figures = Figures {
+            windows: none(&VERDICTS),
+            windows_dropped: none(&DROPPED),
+            reductions: none(&REDUCTIONS),
+            recordings: none(&RECORDINGS),
+            errors: none(&ERRORS),
+            incomplete: Why::ALL.map(|why| (why.id().to_owned(), 0)).into(),
+            unresolved: Unresolved::ALL.map(|why| (why.id().to_owned(), 0)).into(),
+            ..Figures::default()
+        };
+        State {
+            figures: Mutex::new(figures),
+        }
+    }
 }
 
 impl State {
@@ -70,6 +99,11 @@ impl State {
         self.figures
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The thread that records lives.
+    pub fn lives(&self) {
+        self.figures().alive_ns = monotonic_ns();
     }
 
     pub fn error(&self, kind: &'static str) {
@@ -108,6 +142,14 @@ impl Figures {
     }
 }
 
+/// What a coverage metric is called as a label.
+fn label_of(id: &'static str) -> &'static str {
+    match id {
+        "source_lines" => "lines",
+        id => id,
+    }
+}
+
 fn add(sums: &mut BTreeMap<String, u64>, metric: &Metric) {
     for reason in &metric.reasons {
         *sums.entry(reason.id.clone()).or_default() += reason.count;
@@ -121,7 +163,7 @@ impl ServiceFigures {
         self.coverage = coverage
             .metrics()
             .into_iter()
-            .filter_map(|metric| Some((metric.id, metric.value?)))
+            .filter_map(|metric| Some((label_of(metric.id), metric.value?)))
             .collect();
         self.cpu_ns += profile.accounting.cpu_ns().unwrap_or(0);
         let points = profile

@@ -48,6 +48,7 @@ fn exit_of(diagnosis: &Diagnosis) -> Exit {
 /// Tries what can be tried: opening events and loading the programs, which is undone at once.
 fn probe() -> Probes {
     let plan = SamplingPlan {
+        eager: true,
         scope: Scope::All,
         trigger: Trigger::CpuClock,
         frequency_hz: 1,

@@ -211,6 +211,7 @@ pub(super) fn sampling_plan(plan: &RecordPlan, host: &Host, child: Option<u32>) 
                 .perf_event_paranoid
                 .is_some_and(|level| level < 0),
         waits: plan.mode.waits,
+        eager: true,
         quota_period_ns: quota_period_ns(&scope),
         scope,
     }

@@ -10,6 +10,7 @@ use crate::profile::{Accounting, Recording};
 use crate::recorder::{EvictedTable, JvmAsked, KernelWalks, Recorded, RunError, StopReason};
 use crate::sampling::{SamplingError, SamplingPlan, Scope};
 use crate::sys::perf::{StackSource, Trigger};
+use crate::target::capabilities::Capability;
 use crate::target::host::Host;
 use crate::target::jit::MapProblems;
 
@@ -232,6 +233,12 @@ pub(super) fn sampling_failed(error: SamplingError, host: &Host) -> Failure {
         .perf_event_paranoid
         .map_or_else(|| "not readable".into(), |level| level.to_string());
     match &error {
+        SamplingError::EventNotPermitted { .. } if is_filtered(host) => {
+            Failure::new(Exit::NotPermitted, error).hint(
+                "the capabilities are there, and a seccomp filter is on: it forbids perf_event_open. In Kubernetes \
+                 `seccompProfile: {type: Unconfined}`, in podman and docker `--security-opt seccomp=unconfined`",
+            )
+        }
         SamplingError::EventNotPermitted { .. } => Failure::new(Exit::NotPermitted, error).hint(
             format!(
                 "kernel.perf_event_paranoid is {paranoid}; run as root or grant CAP_PERFMON, or CAP_SYS_ADMIN where \
@@ -250,6 +257,14 @@ pub(super) fn sampling_failed(error: SamplingError, host: &Host) -> Failure {
         }
         _ => Failure::new(Exit::NotPermitted, error).hint("`perfprof doctor` says what is missing"),
     }
+}
+
+/// Whether the kernel's own rules permit events, so that only a filter can have refused them.
+fn is_filtered(host: &Host) -> bool {
+    let has = |capability| host.capabilities.has(capability);
+    let paranoid = host.sysctls.perf_event_paranoid.unwrap_or(2);
+    let permits = has(Capability::SysAdmin) || (has(Capability::Perfmon) && paranoid <= 2);
+    permits && host.seccomp == Some(2)
 }
 
 /// Not one tick hit the target: an error, because an empty profile looks like an idle service.

@@ -23,6 +23,15 @@ pub enum DropReason {
 }
 
 impl DropReason {
+    pub const ALL: [DropReason; 6] = [
+        DropReason::Budget,
+        DropReason::Disk,
+        DropReason::Rejected,
+        DropReason::Damaged,
+        DropReason::Poison,
+        DropReason::PartlyRejected,
+    ];
+
     /// Stable identifier, for metrics.
     pub fn id(self) -> &'static str {
         match self {

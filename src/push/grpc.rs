@@ -168,10 +168,10 @@ impl GrpcClient {
 
     /// A connection that takes a request: the kept one, if it still does.
     async fn ready(&self, kept: Option<Connection>) -> Result<SendRequest<Bytes>, Failure> {
-        if let Some(connection) = kept {
-            if let Ok(ready) = connection.requests.ready().await {
-                return Ok(ready);
-            }
+        if let Some(connection) = kept
+            && let Ok(ready) = connection.requests.ready().await
+        {
+            return Ok(ready);
         }
         let connected = timeout(CONNECT_TIMEOUT, self.connect()).await;
         let requests = connected.map_err(|_| {

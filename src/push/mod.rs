@@ -12,7 +12,7 @@
 //! |---|---|
 //! | where to, and with which headers: read and refused | `config.rs` |
 //! | a batch as a file, told from a damaged one | `item.rs` |
-//! | the folders, their budget, the figures | `queue.rs`, `figures.rs` |
+//! | the folders, their budget, the figures | `folder.rs`, `queue.rs`, `figures.rs` |
 //! | one thread a sink: take, translate, send, judge, wait | `pusher.rs`, `worker.rs`, `patience.rs`, `backoff.rs` |
 //! | what an answer means | `outcome.rs` |
 //! | requests | `http.rs`, `grpc.rs`, `tls.rs` |
@@ -25,6 +25,7 @@ mod backoff;
 mod batch;
 mod config;
 mod figures;
+mod folder;
 mod grpc;
 mod http;
 mod item;

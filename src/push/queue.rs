@@ -3,32 +3,22 @@
 //! In: bytes of batches, and what became of them. Out: the batches that wait, in order of age, and figures. It knows
 //! nothing of backends.
 //!
-//! A file is called by a number that all folders share and that only grows, so that the oldest of all is known. Files are
-//! written under another name and renamed; what another name left behind is removed when the queue is opened. Only one
-//! process has the folder, by a lock that ends with it. A batch that is being sent is not dropped for the budget, so that
+//! A file is called by a number that all folders share and that only grows, so that the oldest of all is known. Only one
+//! process has the folders, by a lock that ends with it. A batch that is being sent is not dropped for the budget, so that
 //! none counts as dropped and sent.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::Flock;
 
-use super::SinkKind;
 use super::figures::{DropReason, SinkFigures};
-use super::item::MAX_ITEM_BYTES;
+use super::folder;
 
-/// End of a batch's name; before it stand [`DIGITS`] digits.
-const END: &str = ".batch";
-const DIGITS: usize = 20;
-/// Name of a file that is being written.
-const UNFINISHED: &str = "unfinished.tmp";
-const LOCK: &str = "lock";
 /// Batches in one folder; more than that are dropped, oldest first, however small they are.
 const MAX_ITEMS: usize = 50_000;
 
@@ -66,21 +56,32 @@ struct Line {
 }
 
 impl Queue {
-    /// Takes `folder` and what lies in it. `sinks` are names of folders. Folders of sinks that are no longer among them
+    /// Takes the folder `root` and what lies in it. `sinks` are names of folders. Folders of sinks that are no longer among them
     /// are emptied.
-    pub(super) fn open(folder: &Path, sinks: &[String], budget_bytes: u64) -> io::Result<Queue> {
-        create_folder(folder)?;
-        let lock = lock(folder)?;
-        remove_strangers(folder, sinks)?;
-        let folders: Vec<PathBuf> = sinks.iter().map(|name| folder.join(name)).collect();
+    pub(super) fn open(root: &Path, sinks: &[String], budget_bytes: u64) -> io::Result<Queue> {
+        folder::create(root)?;
+        let lock = folder::lock(root)?;
+        folder::remove_strangers(root, sinks)?;
+        let folders: Vec<PathBuf> = sinks.iter().map(|name| root.join(name)).collect();
         let mut lines = Vec::new();
         for (name, folder) in sinks.iter().zip(&folders) {
-            create_folder(folder)?;
-            let mut line = Line::default();
-            line.figures.sink = name.clone();
-            list(folder, &mut line)?;
-            lines.push(line);
+            folder::create(folder)?;
+            let (waiting, damaged) = folder::list(folder)?;
+            let mut figures = SinkFigures {
+                sink: name.clone(),
+                ..SinkFigures::default()
+            };
+            if damaged > 0 {
+                figures.drop_for(DropReason::Damaged, damaged);
+            }
+            lines.push(Line {
+                waiting,
+                sending: None,
+                figures,
+            });
         }
+        // The folders themselves are to be there after a power cut.
+        File::open(root)?.sync_all()?;
         let numbers = lines
             .iter()
             .filter_map(|line| line.waiting.last_key_value());
@@ -142,7 +143,7 @@ impl Queue {
             state.next_number += 1;
             number
         };
-        let written = write(&self.folders[sink], number, bytes);
+        let written = folder::write(&self.folders[sink], number, bytes);
         let mut state = self.state();
         match written {
             Ok(()) => {
@@ -186,7 +187,7 @@ impl Queue {
         let size = state.lines[sink].waiting.remove(&number).unwrap_or(0);
         state.used_bytes -= size;
         // One that cannot be removed comes again with the next start; at least once is what is promised.
-        let _ = fs::remove_file(path(&self.folders[sink], number));
+        let _ = fs::remove_file(folder::path(&self.folders[sink], number));
     }
 
     /// Waits until `choose` takes one of the batches that wait (numbers in order of age); it is then being sent. `None`
@@ -233,21 +234,7 @@ impl Queue {
 
     /// The bytes of a batch that is being sent; an error where the file is not there, is no file, or is too large.
     pub(super) fn read(&self, sink: SinkIx, number: u64) -> io::Result<Vec<u8>> {
-        // Follows no link and waits for no FIFO.
-        let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(flags.bits())
-            .open(path(&self.folders[sink], number))?;
-        if !file.metadata()?.is_file() {
-            return Err(ErrorKind::InvalidData.into());
-        }
-        let mut bytes = Vec::new();
-        file.take(MAX_ITEM_BYTES + 1).read_to_end(&mut bytes)?;
-        match bytes.len() as u64 > MAX_ITEM_BYTES {
-            true => Err(ErrorKind::FileTooLarge.into()),
-            false => Ok(bytes),
-        }
+        folder::read(&self.folders[sink], number)
     }
 
     /// The batch arrived.
@@ -364,122 +351,6 @@ impl Line {
     }
 }
 
-fn path(folder: &Path, number: u64) -> PathBuf {
-    folder.join(format!("{number:0DIGITS$}{END}"))
-}
-
-fn number_of(name: &OsStr) -> Option<u64> {
-    let digits = name.to_str()?.strip_suffix(END)?;
-    let all_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
-    // One number is left as the next.
-    let number = digits.parse().ok().filter(|number| *number < u64::MAX)?;
-    (digits.len() == DIGITS && all_digits).then_some(number)
-}
-
-fn create_folder(folder: &Path) -> io::Result<()> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(folder)
-}
-
-fn lock(folder: &Path) -> io::Result<Flock<File>> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(OFlag::O_NOFOLLOW.bits())
-        .open(folder.join(LOCK))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
-        nix::Error::EWOULDBLOCK => io::Error::new(
-            ErrorKind::ResourceBusy,
-            format!("another process pushes from `{}`", folder.display()),
-        ),
-        other => other.into(),
-    })
-}
-
-/// Empties the folders of sinks that are not asked for any more: nobody would send what is in them, and nobody counts it.
-fn remove_strangers(folder: &Path, sinks: &[String]) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else { continue };
-        let kind = name.trim_end_matches(|c: char| c.is_ascii_digit());
-        let kind = kind
-            .strip_suffix('-')
-            .filter(|_| kind != name)
-            .unwrap_or(name);
-        let ours = SinkKind::ALL.iter().any(|known| known.id() == kind);
-        let asked = sinks.iter().any(|sink| sink == name);
-        if ours && !asked && entry.file_type()?.is_dir() {
-            for file in fs::read_dir(entry.path())? {
-                let file = file?;
-                let is_ours =
-                    number_of(&file.file_name()).is_some() || file.file_name() == UNFINISHED;
-                if is_ours {
-                    fs::remove_file(file.path())?;
-                }
-            }
-            // Something else may lie in it, which stays.
-            let _ = fs::remove_dir(entry.path());
-        }
-    }
-    Ok(())
-}
-
-/// Batches that wait in a folder; what cannot be one is removed and counted.
-fn list(folder: &Path, line: &mut Line) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?; // follows no link
-        let name = entry.file_name();
-        if name == UNFINISHED {
-            fs::remove_file(entry.path())?;
-            continue;
-        }
-        let Some(number) = number_of(&name) else {
-            continue; // not ours
-        };
-        match metadata.is_file() && metadata.len() <= MAX_ITEM_BYTES {
-            true => drop(line.waiting.insert(number, metadata.len())),
-            false => {
-                line.figures.drop_for(DropReason::Damaged, 1);
-                if !metadata.is_dir() {
-                    fs::remove_file(entry.path())?;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// All or nothing, and there after a power cut.
-fn write(folder: &Path, number: u64, bytes: &[u8]) -> io::Result<()> {
-    let temporary = folder.join(UNFINISHED);
-    // Whatever stands there is of a write that failed.
-    let _ = fs::remove_file(&temporary);
-    let written = write_new(&temporary, bytes)
-        .and_then(|()| fs::rename(&temporary, path(folder, number)))
-        .and_then(|()| File::open(folder)?.sync_all());
-    if written.is_err() {
-        // The error that matters is already there; neither name may hold disk space that nobody counts.
-        let _ = fs::remove_file(&temporary);
-        let _ = fs::remove_file(path(folder, number));
-    }
-    written
-}
-
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // `create_new` follows no link.
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
@@ -505,7 +376,7 @@ mod tests {
         let error = Queue::open(folder.path(), &[], 1).expect_err("one process at a time");
         assert_eq!(error.kind(), ErrorKind::ResourceBusy);
         drop(queue);
-        fs::write(folder.path().join("parca").join(UNFINISHED), "x").expect("writable");
+        fs::write(folder.path().join("parca").join("unfinished.tmp"), "x").expect("writable");
         let queue = open(folder.path(), 1000);
         let first = take(&queue, 0).expect("three wait");
         assert_eq!(queue.read(0, first).expect("there"), b"one");
@@ -561,11 +432,11 @@ mod tests {
         );
         fs::create_dir_all(&old).expect("folder");
         fs::create_dir_all(&parca).expect("folder");
-        write(&old, 5, b"x").expect("writable");
+        folder::write(&old, 5, b"x").expect("writable");
         let precious = folder.path().join("precious");
         fs::write(&precious, "x").expect("writable");
-        symlink(&precious, path(&parca, 1)).expect("link");
-        symlink(&precious, parca.join(UNFINISHED)).expect("link");
+        symlink(&precious, folder::path(&parca, 1)).expect("link");
+        symlink(&precious, parca.join("unfinished.tmp")).expect("link");
         fs::write(parca.join("notes.txt"), "x").expect("writable");
         let queue = open(folder.path(), 1000);
         assert!(!old.exists());
@@ -573,19 +444,5 @@ mod tests {
         queue.offer(b"y").expect("room");
         assert_eq!(fs::read(&precious).expect("still there"), b"x");
         assert!(parca.join("notes.txt").exists());
-    }
-
-    #[test]
-    fn numbers_are_read_as_they_are_written() {
-        let written = path(Path::new("/x"), 42);
-        assert_eq!(number_of(written.file_name().expect("a name")), Some(42));
-        for name in [
-            "42.batch",
-            "0000000000000000004x.batch",
-            "18446744073709551615.batch",
-            "x",
-        ] {
-            assert_eq!(number_of(OsStr::new(name)), None, "{name}");
-        }
     }
 }

@@ -72,9 +72,9 @@ fn again_later(
     if queue.is_stopping() {
         return false;
     }
-    // Woken by a stop, it tries once more.
-    queue.pause(backoff.failed(retry.after));
-    true
+    let waited = queue.pause(backoff.failed(retry.after));
+    // Woken by a stop, it tries once more, unless the backend asked to be left alone.
+    waited || retry.after.is_none()
 }
 
 /// What to send; an error says why it never can be.

@@ -42,6 +42,8 @@ const NEWS_POLL_MS: u64 = 1;
 pub struct Pace {
     /// Longest wait for records; also how often ends of targets and signals are noticed.
     pub poll_ms: u64,
+    /// The same while it is known that a process has changed, but not yet how.
+    pub news_poll_ms: u64,
     /// How often the observer hears of progress.
     pub observe_ns: u64,
 }
@@ -50,6 +52,7 @@ impl Default for Pace {
     fn default() -> Pace {
         Pace {
             poll_ms: POLL_MS,
+            news_poll_ms: NEWS_POLL_MS,
             observe_ns: 100_000_000,
         }
     }
@@ -388,7 +391,7 @@ impl<'a> RecordingLoop<'a> {
     fn wait(&self, fds: &[BorrowedFd]) {
         let news = self.tables.are_used() && self.order.holds_back_news();
         let longest_ms = if news || self.tables.is_building() {
-            NEWS_POLL_MS
+            self.pace.news_poll_ms
         } else {
             self.pace.poll_ms
         };

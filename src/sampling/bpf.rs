@@ -146,7 +146,7 @@ impl BpfSampler {
             build_ids: true,
             wakeup_bytes: match plan.stack {
                 // A process that is new or has mapped a library waits for its tables.
-                StackSource::Tables { .. } => 1,
+                StackSource::Tables { .. } if plan.eager => 1,
                 _ => (SIDE_BAND_RING_BYTES / 4) as u32,
             },
             ..tick

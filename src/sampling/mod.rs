@@ -112,6 +112,9 @@ pub struct SamplingPlan {
     pub large_rings: bool,
     /// Also record what threads wait for; by the bpf sampler only.
     pub waits: bool,
+    /// Whether a new mapping of whatever process wakes the reader up: tables are there sooner, at the cost of waking up for
+    /// strangers.
+    pub eager: bool,
     /// Length of a period of the target's CPU quota, nanoseconds.
     pub quota_period_ns: u64,
 }

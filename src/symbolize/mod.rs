@@ -111,6 +111,9 @@ pub fn name_into(
     namer.finish()
 }
 
+/// Some hundred bytes each.
+const MAX_KEPT_NAMES: usize = 30_000;
+
 /// Names that are kept from one window of a recording to the next.
 #[derive(Debug)]
 pub struct KeptNames(Namer);
@@ -124,7 +127,13 @@ impl KeptNames {
     /// Names every frame of a tally and moves its ticks into `builder`.
     pub fn name_into(&mut self, builder: &mut ProfileBuilder, tally: Tally, places: &Places) {
         self.0.forget_generated_code();
+        self.0.get_kernel_list(tally.frames());
         pour(builder, tally, places, &mut self.0);
+    }
+
+    /// Whether so many addresses are known that it is better to begin anew.
+    pub fn are_many(&self) -> bool {
+        self.0.len() > MAX_KEPT_NAMES
     }
 
     /// CPU time and memory of the workers so far.

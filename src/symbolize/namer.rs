@@ -55,10 +55,7 @@ impl Namer {
     /// Names those of `frames` that are new and lie in binaries, which alone do not change what they mean; and gets ready
     /// for those that lie in the kernel.
     pub fn name_early(&mut self, frames: &[RawFrame], binaries: &[Arc<Binary>]) {
-        let in_kernel = |frame: &RawFrame| frame.code == Code::Kernel;
-        if self.kernel_list.is_none() && frames.iter().any(in_kernel) {
-            self.kernel_list = EarlyList::read();
-        }
+        self.get_kernel_list(frames);
         let in_binary = |(code, addrs)| match code {
             Code::Binary(ix) => Some((ix, addrs)),
             _ => None,
@@ -66,6 +63,14 @@ impl Namer {
         let jobs = self.new_addrs(frames).into_iter().filter_map(in_binary);
         let jobs = jobs.collect();
         self.name_binaries(jobs, binaries);
+    }
+
+    /// Keeps the kernel's list from when the first of its frames is seen.
+    pub fn get_kernel_list(&mut self, frames: &[RawFrame]) {
+        let in_kernel = |frame: &RawFrame| frame.code == Code::Kernel;
+        if self.kernel_list.is_none() && frames.iter().any(in_kernel) {
+            self.kernel_list = EarlyList::read();
+        }
     }
 
     fn new_addrs(&self, frames: &[RawFrame]) -> HashMap<Code, Vec<ElfAddr>> {
@@ -106,6 +111,11 @@ impl Namer {
     pub fn forget_generated_code(&mut self) {
         let lasting = |frame: &RawFrame| !matches!(frame.code, Code::Jit(_));
         self.found.retain(|frame, _| lasting(frame));
+    }
+
+    /// Addresses that are known.
+    pub fn len(&self) -> usize {
+        self.found.len()
     }
 
     pub fn workers(&mut self) -> &mut Workers {

@@ -30,7 +30,7 @@ use pressure::PressureFiles;
 use processes::{Latecomer, Processes};
 use scope::{Scope, choose_scope, common_cgroup, own_scope, read_limits, refresh_limits};
 
-/// How often the costly figures are read.
+/// How often the costly figures are read, unless somebody asks for less.
 const SLOW_EVERY_NS: u64 = 1_000_000_000;
 
 /// Beyond this many points every second one is given up and later ones are kept half as often: the counters are
@@ -57,6 +57,7 @@ pub struct Gauges {
     latest: CapacityPoint,
     /// Readings closer than this to the last kept point are not kept.
     spacing_ns: u64,
+    slow_every_ns: u64,
     next_slow_ns: u64,
     gaps: BTreeSet<String>,
     buffer: Vec<u8>,
@@ -77,6 +78,12 @@ impl Gauges {
             (_, None) => Scope::Processes,
         };
         Gauges::of_scope(scope, limits, pids, gaps)
+    }
+
+    /// Reads the costly figures no more often than that.
+    pub fn costly_every(mut self, every_ns: u64) -> Gauges {
+        self.slow_every_ns = every_ns;
+        self
     }
 
     /// The same for a cgroup, whoever is in it; the profiler may be.
@@ -109,6 +116,7 @@ impl Gauges {
             points: Vec::new(),
             latest: CapacityPoint::default(),
             spacing_ns: 0,
+            slow_every_ns: SLOW_EVERY_NS,
             next_slow_ns: 0,
             gaps,
             buffer: vec![0; BUFFER_BYTES],
@@ -154,7 +162,7 @@ impl Gauges {
         self.read_cpu(&mut point);
         let slow = point.at_ns >= self.next_slow_ns;
         if slow {
-            self.next_slow_ns = point.at_ns.saturating_add(SLOW_EVERY_NS);
+            self.next_slow_ns = point.at_ns.saturating_add(self.slow_every_ns);
             self.read_slowly(&mut point);
         }
         self.pressure.read_into(&mut point, &mut self.buffer);

@@ -70,7 +70,10 @@ fn clean_name(name: &str) -> String {
 }
 
 fn clean_value(value: &str) -> String {
-    let end = value.floor_char_boundary(MAX_VALUE_BYTES);
+    let mut end = value.len().min(MAX_VALUE_BYTES);
+    while !value.is_char_boundary(end) {
+        end -= 1;
+    }
     let plain = value[..end].replace(char::is_control, " ");
     plain.trim().to_owned()
 }

@@ -45,6 +45,9 @@ fn said(output: &Output) -> String {
 fn sidecar(patch: Option<&Path>, without: &[&str]) -> Pod {
     let changes = Changes {
         args: &[IDLE],
+        more: &[],
+        // Longer than any wait of a test; the application ends by itself even when nobody takes the Pod down.
+        env: &[("app", "WORKLOAD_SECONDS", "600")],
         patch,
         without,
     };

@@ -4,10 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use perfprof::profile::{canned, canned_with_waits};
 use perfprof::push::{Batch, DropReason, Pusher, SinkConfig, SinkFigures, SinkKind};
@@ -22,7 +20,7 @@ use crate::support::{Need, missing};
 const BUDGET_BYTES: u64 = 64 << 20;
 
 /// One batch of a hundred ticks and one second of CPU time.
-fn batch(service: &str) -> Batch {
+pub(crate) fn batch(service: &str) -> Batch {
     Batch {
         service: service.to_owned(),
         labels: BTreeMap::from([
@@ -35,25 +33,25 @@ fn batch(service: &str) -> Batch {
     }
 }
 
-fn start(folder: &Path, sinks: &[SinkConfig]) -> Pusher {
+pub(crate) fn start(folder: &Path, sinks: &[SinkConfig]) -> Pusher {
     Pusher::start(folder, sinks, BUDGET_BYTES).expect("a good folder")
 }
 
-fn only(pusher: &Pusher) -> SinkFigures {
+pub(crate) fn only(pusher: &Pusher) -> SinkFigures {
     let mut figures = pusher.figures();
     assert_eq!(figures.len(), 1);
     figures.remove(0)
 }
 
 /// Waits until nothing is queued any more.
-fn drained(pusher: &Pusher) -> SinkFigures {
+pub(crate) fn drained(pusher: &Pusher) -> SinkFigures {
     wait_until("the queue is empty", PATIENCE, || {
         pusher.figures().iter().all(|one| one.queued_items == 0)
     });
     only(pusher)
 }
 
-fn files_in(folder: &Path) -> usize {
+pub(crate) fn files_in(folder: &Path) -> usize {
     let entries = fs::read_dir(folder).into_iter().flatten();
     entries
         .flatten()
@@ -274,8 +272,10 @@ fn pushing_in_a_process_of_its_own() {
     for i in 0..ITEMS_OF_PROCESS {
         pusher.offer(&batch(&format!("p{i}"))).expect("room");
     }
-    while then == "hang" {
-        std::thread::park();
+    if then == "hang" {
+        loop {
+            std::thread::park();
+        }
     }
     wait_until("all is sent", PATIENCE, || only(&pusher).queued_items == 0);
     let figures = pusher.finish(PATIENCE);
@@ -323,232 +323,73 @@ fn over_tls_the_machine_s_authorities_are_trusted_and_no_others() {
     }
 }
 
-/// What a backend that gives `answers` first, and then takes all, makes of two batches.
-fn judged(kind: SinkKind, answers: &str) -> (SinkFigures, Vec<Value>) {
-    let backend = Backend::start(kind, answers);
-    let folder = tempfile::tempdir().expect("temporary folder");
-    let pusher = start(folder.path(), &[backend.sink()]);
-    for name in ["one", "two"] {
-        pusher.offer(&batch(name)).expect("room");
-    }
-    (drained(&pusher), backend.requests())
-}
-
+/// The judge is judged: a request that breaks one rule is refused.
 #[test]
-fn a_busy_backend_is_left_alone_for_as_long_as_it_asks() {
+fn the_backend_refuses_whatever_breaks_a_rule() {
+    use opentelemetry_proto::tonic::collector::profiles::v1development::ExportProfilesServiceRequest as Request;
+    use opentelemetry_proto::tonic::profiles::v1development::{Profile, ProfilesDictionary};
+
     if missing(&[Need::PyGrpc]) {
         return;
     }
-    for (kind, answer) in [
-        (SinkKind::OtlpHttp, "429:2"),
-        (SinkKind::OtlpHttp, "503:2"),
-        (SinkKind::Pyroscope, "429:2"),
-        (SinkKind::OtlpGrpc, "RESOURCE_EXHAUSTED:2"),
-        (SinkKind::OtlpGrpc, "UNAVAILABLE:2"),
-        (SinkKind::Parca, "UNAVAILABLE:2"),
-    ] {
-        let (figures, requests) = judged(kind, answer);
-        assert_eq!(
-            (figures.sent, figures.failures),
-            (2, 1),
-            "{answer}: {figures:?}"
-        );
-        assert!(figures.dropped.is_empty(), "{answer}: {figures:?}");
-        let at = |ix: usize| requests[ix]["at"].as_f64().expect("a number");
-        assert!(at(1) - at(0) >= 2.0, "{answer}: {requests:?}");
-        assert_eq!(requests[1]["service"], "one");
-        assert_eq!(requests[0]["ids"], requests[1]["ids"], "known by its ID");
+    fn tables(request: &mut Request) -> &mut ProfilesDictionary {
+        request.dictionary.as_mut().expect("one")
     }
-}
-
-#[test]
-fn what_is_rejected_is_counted_and_not_sent_again() {
-    if missing(&[Need::PyGrpc]) {
-        return;
+    fn first(request: &mut Request) -> &mut Profile {
+        &mut request.resource_profiles[0].scope_profiles[0].profiles[0]
     }
-    for (kind, answer) in [
-        (SinkKind::OtlpHttp, "400"),
-        (SinkKind::OtlpHttp, "500"),
-        (SinkKind::OtlpHttp, "413"),
-        (SinkKind::Pyroscope, "401"),
-        (SinkKind::OtlpGrpc, "INVALID_ARGUMENT"),
-        (SinkKind::OtlpGrpc, "RESOURCE_EXHAUSTED"),
-        (SinkKind::Parca, "UNAUTHENTICATED"),
-    ] {
-        let (figures, requests) = judged(kind, answer);
-        assert_eq!(
-            (figures.sent, figures.failures),
-            (1, 0),
-            "{answer}: {figures:?}"
-        );
-        assert_eq!(figures.dropped, BTreeMap::from([(DropReason::Rejected, 1)]));
-        assert_eq!(requests.len(), 2, "{answer}");
-        let why = figures.last_error.expect("it was rejected");
-        assert!(why.contains(answer) && why.contains("told to"), "{why}");
-    }
-}
-
-#[test]
-fn what_fails_by_accident_is_sent_again() {
-    if missing(&[Need::PyGrpc]) {
-        return;
-    }
-    for (kind, answers) in [
-        (SinkKind::OtlpHttp, "502,504,reset"),
-        (SinkKind::Pyroscope, "500,reset"),
-        (SinkKind::OtlpGrpc, "ABORTED,DATA_LOSS"),
-    ] {
-        let (figures, _) = judged(kind, answers);
-        let failures = answers.split(',').count() as u64;
-        assert_eq!(
-            (figures.sent, figures.failures),
-            (2, failures),
-            "{figures:?}"
-        );
-        assert!(figures.dropped.is_empty(), "{figures:?}");
-    }
-}
-
-#[test]
-fn a_partial_success_is_a_success_and_what_was_left_out_is_counted() {
-    if missing(&[Need::PyGrpc]) {
-        return;
-    }
-    for kind in [SinkKind::OtlpHttp, SinkKind::OtlpGrpc] {
-        let (figures, _) = judged(kind, "partial:2");
-        assert_eq!(figures.sent, 2);
-        assert_eq!(
-            figures.dropped,
-            BTreeMap::from([(DropReason::PartlyRejected, 2)])
-        );
-        assert!(
-            figures
-                .last_error
-                .expect("a note")
-                .contains("left some out")
-        );
-    }
-}
-
-#[test]
-fn a_redirect_gets_neither_profile_nor_token() {
-    if missing(&[Need::PyGrpc]) {
-        return;
-    }
-    let elsewhere = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    elsewhere.set_nonblocking(true).expect("a socket");
-    let address = elsewhere.local_addr().expect("bound");
-    for status in [302, 307, 308] {
-        let answer = format!("{status}=http://{address}/");
-        let (figures, _) = judged(SinkKind::OtlpHttp, &answer);
-        assert_eq!(figures.dropped, BTreeMap::from([(DropReason::Rejected, 1)]));
-        let why = figures.last_error.expect("it was rejected");
-        assert!(why.contains("redirects are not followed"), "{why}");
-    }
-    assert!(elsewhere.accept().is_err(), "nobody came");
-}
-
-#[test]
-fn a_batch_that_its_backend_fails_at_holds_up_no_others_for_ever() {
-    if missing(&[Need::PyGrpc]) {
-        return;
-    }
-    let backend = Backend::start(SinkKind::Pyroscope, "poison?reset");
-    let folder = tempfile::tempdir().expect("temporary folder");
-    let pusher = start(folder.path(), &[backend.sink()]);
-    pusher.offer(&batch("poison")).expect("room");
-    for i in 0..20 {
-        pusher.offer(&batch(&format!("s{i}"))).expect("room");
-    }
-    let figures = drained(&pusher);
-    assert_eq!(figures.sent, 20, "{figures:?}");
-    assert_eq!(figures.dropped, BTreeMap::from([(DropReason::Poison, 1)]));
-}
-
-#[test]
-fn a_backend_that_never_answers_does_not_hold_up_the_end() {
-    if missing(&[Need::PyGrpc]) {
-        return;
-    }
-    for kind in [SinkKind::OtlpHttp, SinkKind::OtlpGrpc] {
-        let backend = Backend::start(kind, "hang");
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let pusher = start(folder.path(), &[backend.sink()]);
-        pusher.offer(&batch("one")).expect("room");
-        backend.wait_for(1);
-        let figures = pusher.finish(Duration::from_millis(500));
-        assert_eq!((figures[0].sent, figures[0].queued_items), (0, 1));
-        assert_eq!(files_in(&folder.path().join(kind.id())), 1);
-    }
-}
-
-#[test]
-fn over_budget_the_newest_stay_and_the_others_are_counted() {
-    let folder = tempfile::tempdir().expect("temporary folder");
-    let url = format!("http://127.0.0.1:{}", free_port());
-    let sinks = [sink(SinkKind::OtlpHttp, &url), sink(SinkKind::Parca, &url)];
-    let size = batch("s00").pprof_gz.len() as u64;
-    let budget = 10 * (size + 300);
-    let pusher = Pusher::start(folder.path(), &sinks, budget).expect("a good folder");
-    for i in 0..30 {
-        pusher.offer(&batch(&format!("s{i:02}"))).expect("room");
-    }
-    let figures = pusher.finish(PATIENCE);
-    let queued: u64 = figures.iter().map(|one| one.queued_bytes).sum();
-    assert!(queued <= budget && queued > budget / 2, "{figures:?}");
-    for one in &figures {
-        assert_eq!(one.queued_items + one.dropped[&DropReason::Budget], 30);
-        assert_eq!(
-            one.queued_items,
-            files_in(&folder.path().join(&one.sink)) as u64
-        );
-    }
-}
-
-#[test]
-fn a_full_disk_is_counted_and_what_comes_when_there_is_room_again_arrives() {
-    if missing(&[Need::PyGrpc, Need::Root, Need::Program("mount")]) {
-        return;
-    }
-    let disk = SmallDisk::mount();
+    type Break = (&'static str, fn(&mut Request));
+    let breaks: [Break; 10] = [
+        ("string_table[0]", |r| {
+            tables(r).string_table[0] = "x".into()
+        }),
+        ("mapping_table[0]", |r| {
+            drop(tables(r).mapping_table.remove(0))
+        }),
+        ("stack 99999", |r| first(r).samples[0].stack_index = 99999),
+        ("outside of its mapping", |r| {
+            tables(r).location_table[1].address = u64::MAX;
+        }),
+        ("attribute 99999", |r| {
+            first(r).samples[0].attribute_indices.push(99999);
+        }),
+        ("there twice", |r| {
+            let known = first(r).samples[0].attribute_indices[0];
+            first(r).samples[0].attribute_indices.push(known);
+        }),
+        ("nothing refers to", |r| {
+            tables(r).string_table.push("x".into())
+        }),
+        ("not one value", |r| first(r).samples[0].values.clear()),
+        ("no profile ID", |r| first(r).profile_id.clear()),
+        ("no service.name", |r| {
+            r.resource_profiles[0].resource = None
+        }),
+    ];
     let backend = Backend::start(SinkKind::OtlpHttp, "");
-    let pusher = start(&disk.folder.path().join("push"), &[backend.sink()]);
-    pusher.offer(&batch("before")).expect("room");
-    drained(&pusher);
-    let filler = disk.folder.path().join("filler");
-    let filled = fs::write(&filler, vec![1; 1 << 20]).expect_err("more than fits");
-    assert_eq!(filled.kind(), std::io::ErrorKind::StorageFull);
-    let error = pusher.offer(&batch("lost")).expect_err("the disk is full");
-    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
-    fs::remove_file(&filler).expect("it is ours");
-    pusher.offer(&batch("after")).expect("room again");
-    assert_eq!(backend.wait_for_services(2), ["before", "after"]);
-    let figures = drained(&pusher);
-    assert_eq!(figures.dropped, BTreeMap::from([(DropReason::Disk, 1)]));
-}
-
-/// A file system of 256 KiB.
-struct SmallDisk {
-    folder: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn mount() -> SmallDisk {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let status = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=256k", "none"])
-            .arg(folder.path())
-            .status();
-        assert!(status.expect("mount runs").success());
-        SmallDisk { folder }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount")
-            .arg("-l")
-            .arg(self.folder.path())
-            .status();
+    let good = perfprof::push::export_request(&batch("shop"), &canned()).expect("small");
+    let post = |request: &Request| {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        let bytes = prost::Message::encode_to_vec(request);
+        std::io::Write::write_all(&mut gzip, &bytes).expect("memory");
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .build();
+        let answer = agent
+            .new_agent()
+            .post(format!("{}/v1development/profiles", backend.url()))
+            .header("content-type", "application/x-protobuf")
+            .header("content-encoding", "gzip")
+            .send(&gzip.finish().expect("memory")[..]);
+        answer.expect("an answer").status().as_u16()
+    };
+    assert_eq!(post(&good), 200);
+    for (rule, break_it) in breaks {
+        let mut bad = good.clone();
+        break_it(&mut bad);
+        assert_eq!(post(&bad), 400, "{rule}");
+        let requests = backend.requests();
+        let problem = requests.last().expect("just now")["problems"][0].to_string();
+        assert!(problem.contains(rule), "{rule}: {problem}");
     }
 }

@@ -165,10 +165,10 @@ const NEEDS: &[Need] = &[
     },
     Need {
         purposes: &[Purpose::Tests],
-        what: "podman, runc and conmon",
+        what: "podman, runc, conmon and catatonit",
         why: "the tests run perfprof beside an application in a Pod (22 MB to fetch)",
         packages: &["podman", "runc", "conmon", "catatonit"],
-        is_met: || ["podman", "runc", "conmon"].into_iter().all(on_path),
+        is_met: has_podman,
     },
     Need {
         purposes: &[Purpose::Tests],
@@ -430,6 +430,11 @@ fn has_postgres() -> bool {
         .into_iter()
         .any(|folder| has(&folder, "postgres") && has(&folder, "initdb"));
     (server || on_path("postgres") && on_path("initdb")) && on_path("pgbench")
+}
+
+fn has_podman() -> bool {
+    let pause = on_path("catatonit") || Path::new("/usr/libexec/podman/catatonit").exists();
+    pause && ["podman", "runc", "conmon"].into_iter().all(on_path)
 }
 
 /// Installs what the tests need where that is possible; where not, says so and goes on: they will be skipped by name.

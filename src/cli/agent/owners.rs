@@ -72,6 +72,14 @@ impl Owners for ByContainer {
         Some(service)
     }
 
+    /// What a container's process starts is in that container; what is started outside of all may be a container's first.
+    fn of_child(&mut self, pid: u32, parent: &Arc<Service>) -> Arc<Service> {
+        match self.whole.is_some() || parent.labels.contains_key("container_id") {
+            true => parent.clone(),
+            false => self.of(pid).unwrap_or_else(|| parent.clone()),
+        }
+    }
+
     fn forget(&mut self) {
         self.known.retain(|service| Arc::strong_count(service) > 1);
     }

@@ -10,7 +10,7 @@ use crate::agent::metrics::SinkFigures;
 use crate::agent::{Offer, Outlet, Say};
 use crate::cli::args::{AgentArgs, PushArgs};
 use crate::cli::stop::{Exit, Failure};
-use crate::push::{Batch, Header, Pusher, SinkConfig, SinkKind};
+use crate::push::{Batch, DropReason, Header, Pusher, SinkConfig, SinkKind};
 
 /// Below the data directory.
 const QUEUE: &str = "queue";
@@ -65,12 +65,14 @@ impl Pushing {
     }
 }
 
+/// Every reason is told, also those that nothing was dropped for.
 fn told(figures: crate::push::SinkFigures) -> SinkFigures {
-    let dropped = figures.dropped.iter();
+    let dropped = DropReason::ALL.map(|reason| {
+        let count = figures.dropped.get(&reason).copied().unwrap_or(0);
+        (reason.id().to_owned(), count)
+    });
     SinkFigures {
-        dropped: dropped
-            .map(|(reason, count)| (reason.id().to_owned(), *count))
-            .collect(),
+        dropped: dropped.into(),
         sink: figures.sink,
         queued_items: figures.queued_items,
         queued_bytes: figures.queued_bytes,

@@ -108,7 +108,10 @@ impl AgentRecorder {
 
     fn try_arm(&mut self, effort: Effort) -> Result<(Box<dyn Sampler>, SamplingPlan), Failure> {
         let mut plan = self.planned(effort)?;
-        let mut sampling = sampling_plan(&plan, &self.host, None);
+        let mut sampling = SamplingPlan {
+            eager: false,
+            ..sampling_plan(&plan, &self.host, None)
+        };
         let sampler = arm(&mut plan, &mut sampling, &self.host, &self.log)?;
         self.plan = Some(plan);
         Ok((sampler, sampling))

@@ -4,7 +4,8 @@
 //! (`opentelemetry.proto.profiles.v1development`); that they are called *development* means that backends take the version
 //! they were built with, and may refuse this one.
 //!
-//! Attributes are called as the semantic conventions 1.37 have them, where they have a name; ours begin with `perfprof.`.
+//! Attributes are called as OpenTelemetry's semantic conventions have them (registry: `profile.*`, `process.*`, `thread.*`),
+//! where they have a name; ours begin with `perfprof.`.
 
 mod convert;
 mod dictionary;

@@ -55,10 +55,10 @@ pub(super) fn of(batch: &Batch, profile: &Profile) -> Resource {
     }
     attributes.insert("service.name", text(&batch.service));
     let mut processes = profile.threads.iter().map(|thread| thread.pid);
-    if let Some(pid) = processes.next() {
-        if processes.all(|other| other == pid) {
-            attributes.insert("process.pid", pid.into());
-        }
+    if let Some(pid) = processes.next()
+        && processes.all(|other| other == pid)
+    {
+        attributes.insert("process.pid", pid.into());
     }
     let attributes = attributes.into_iter().map(|(key, value)| KeyValue {
         key: key.to_owned(),

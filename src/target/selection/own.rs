@@ -1,21 +1,17 @@
-//! perfprof's own place: its processes, its PID namespace, its pod.
+//! perfprof's own place: its PID namespace and its pod.
 //!
-//! In: `/proc/self`. Out: what a selection leaves out, and which pod "this pod" is.
+//! In: `/proc/self`. Out: which pod "this pod" is, and whether others can be seen.
 
-use std::collections::BTreeSet;
-use std::io;
 use std::path::Path;
 
 use crate::target::cgroup::parse_memberships;
 use crate::target::container::{self, ContainerIdentity};
+use crate::target::mountinfo;
 use crate::target::small_file::read_text;
-use crate::target::{mountinfo, process};
 
 /// The inode number of the first PID namespace's file, in all kernels since 3.8: `PROC_PID_INIT_INO` in
 /// `include/linux/proc_ns.h`.
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
-/// perfprof starts a handful of processes; a tree that is larger is not its own doing.
-const MAX_TREE: usize = 4096;
 
 /// What perfprof has been told of the pod that it runs in; see `target::kubernetes`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,17 +48,19 @@ impl OwnPod {
 pub fn sees_other_pods(own: &OwnPod) -> bool {
     let is_initial = std::fs::read_link("/proc/self/ns/pid")
         .is_ok_and(|name| name.as_os_str() == INITIAL_PID_NAMESPACE);
-    let first = || read_text(Path::new("/proc/1/cgroup")).unwrap_or_default();
+    let cgroup = |of: &str| read_text(Path::new(&format!("/proc/{of}/cgroup"))).unwrap_or_default();
     let uid = own.uid.as_deref();
-    is_initial || uid.is_some_and(|uid| is_outside_of_pod(&first(), uid))
+    is_initial || uid.is_some_and(|uid| is_outside_of_pod(&cgroup("1"), &cgroup("self"), uid))
 }
 
-/// Whether the process of this `/proc/PID/cgroup` is in another pod, or in none.
-fn is_outside_of_pod(cgroup: &str, uid: &str) -> bool {
+/// Whether the process of this `/proc/PID/cgroup` is in another pod, or in none. `own` is the reader's: where its own path
+/// tells no pod either (podman's do not), another's without one proves nothing.
+fn is_outside_of_pod(cgroup: &str, own: &str, uid: &str) -> bool {
+    let tells_pods = || ContainerIdentity::parse(own).is_none_or(|own| own.pod_uid.is_some());
     match ContainerIdentity::parse(cgroup) {
         Some(identity) => match &identity.pod_uid {
             Some(of) => of != uid,
-            None => !identity.is_beside_reader,
+            None => !identity.is_beside_reader && tells_pods(),
         },
         // In the own cgroup namespace the own container's is the root.
         None => parse_memberships(cgroup)
@@ -95,39 +93,9 @@ fn pod_uid_of_mounts(mountinfo: &str) -> Option<String> {
         })
 }
 
-/// This process and all that descend from it.
-pub(super) fn own_tree() -> BTreeSet<u32> {
-    descendants(&[std::process::id()]).unwrap_or_else(|_| BTreeSet::from([std::process::id()]))
-}
-
-/// `roots` and all that descend from them now: by the lists of children that the kernel keeps where it does
-/// (`CONFIG_PROC_CHILDREN`), else by everybody's parent.
-pub(super) fn descendants(roots: &[u32]) -> io::Result<BTreeSet<u32>> {
-    if !Path::new("/proc/thread-self/children").exists() {
-        return Ok(process::with_descendants(roots)?.into_iter().collect());
-    }
-    let mut family: BTreeSet<u32> = roots.iter().copied().collect();
-    let mut open: Vec<u32> = roots.to_vec();
-    while let Some(pid) = open.pop() {
-        for tid in process::threads(pid).unwrap_or_default() {
-            let list = read_text(Path::new(&format!("/proc/{pid}/task/{tid}/children")));
-            for child in list.unwrap_or_default().split_ascii_whitespace() {
-                if let Ok(child) = child.parse()
-                    && family.len() < MAX_TREE
-                    && family.insert(child)
-                {
-                    open.push(child);
-                }
-            }
-        }
-    }
-    Ok(family)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::{Command, Stdio};
 
     #[test]
     fn the_pod_is_known_by_the_mount_that_the_kubelet_makes() {
@@ -168,24 +136,18 @@ mod tests {
             format!("0::/kubepods/burstable/pod{}/{id}", uid.replace('7', "8")),
         ];
         for cgroup in own {
-            assert!(!is_outside_of_pod(&cgroup, uid), "{cgroup}");
+            assert!(!is_outside_of_pod(&cgroup, "0::/\n", uid), "{cgroup}");
         }
         for cgroup in others {
-            assert!(is_outside_of_pod(&cgroup, uid), "{cgroup}");
+            assert!(is_outside_of_pod(&cgroup, "0::/\n", uid), "{cgroup}");
         }
-    }
-
-    #[test]
-    fn a_child_is_of_the_tree_and_its_end_takes_it_out() {
-        let mut child = Command::new("sleep")
-            .arg("1000")
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("`sleep` can be started");
-        assert!(own_tree().is_superset(&BTreeSet::from([child.id(), std::process::id()])));
-        child.kill().expect("killed");
-        child.wait().expect("ended");
-        assert!(!own_tree().contains(&child.id()));
+        // podman's Pods have no UID in their paths: another container of one is not told from a stranger's, nor the own.
+        let id = "4f2a".repeat(16);
+        let (first, own) = (
+            format!("0::/libpod_parent/x/libpod-{id}\n"),
+            format!("0::/libpod_parent/x/libpod-{}\n", "ab12".repeat(16)),
+        );
+        assert!(!is_outside_of_pod(&first, &own, uid));
     }
 
     #[test]

@@ -3,9 +3,9 @@
 //! In: `/proc`. Out: for each process its command name, container and kind. A process is told from an earlier one with
 //! the same PID by the inode number that the directory listing of `/proc` shows, which costs no system call of its own;
 //! its start time decides where that number is new. What can change (a name by `exec`, a cgroup by being moved) is
-//! looked at again at each call in a process's first seconds, and then about every ten seconds.
+//! looked at again at each call in a process's first seconds, then the name about every 15 seconds and the cgroup every 30.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::unix::fs::DirEntryExt;
 use std::path::Path;
@@ -20,14 +20,12 @@ use crate::target::small_file::{field, read_text};
 
 /// So long a process may still be on its way into its container, or to its program.
 const YOUTH: Duration = Duration::from_secs(3);
-/// Then it is looked at again after this, and up to [`SPREAD`] more, so that not all come at once.
-const RECHECK: Duration = Duration::from_secs(8);
+/// Then it is looked at again after this and up to 4 s more, so that not all come at once.
+const RECHECK: Duration = Duration::from_secs(12);
 const SPREAD: Duration = Duration::from_millis(250);
 const SPREAD_STEPS: u32 = 16;
-/// More processes than a kernel's default `pid_max` allows are not followed.
-const MAX_PROCESSES: usize = 1 << 17;
-/// Command names of the process that holds a pod's namespaces: of Kubernetes, of podman, of old CRI-O.
-const PAUSE: [&str; 3] = ["pause", "catatonit", "pod"];
+/// Command names of the process that holds a pod's namespaces: of Kubernetes, of podman.
+const PAUSE: [&str; 2] = ["pause", "catatonit"];
 /// `USER_HZ`, 100 on all architectures that Linux runs on today.
 const TICK_MS: u64 = 10;
 
@@ -36,6 +34,8 @@ const TICK_MS: u64 = 10;
 pub(super) struct Known {
     inode: u64,
     pub start_ticks: u64,
+    /// When it was last looked at; its parent may have ended since.
+    parent: u32,
     pub comm: String,
     pub is_kernel_thread: bool,
     pub has_ended: bool,
@@ -43,6 +43,8 @@ pub(super) struct Known {
     pub is_pause: bool,
     pub container: Option<Arc<ContainerIdentity>>,
     check_at: Instant,
+    /// Its cgroup was not looked at the last time.
+    is_cgroup_due: bool,
 }
 
 /// The living processes.
@@ -66,9 +68,6 @@ impl Table {
             let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
                 continue;
             };
-            if next.len() >= MAX_PROCESSES {
-                break;
-            }
             let before = self.known.remove(&pid);
             if let Some(known) = self.look(pid, entry.ino(), before, now, uptime) {
                 next.insert(pid, known);
@@ -86,38 +85,45 @@ impl Table {
         now: Instant,
         uptime: Duration,
     ) -> Option<Known> {
-        if let Some(known) = before
-            && known.inode == inode
+        let before = before.filter(|known| known.inode == inode);
+        if let Some(known) = &before
             && now < known.check_at
         {
-            return Some(known);
+            return before;
         }
         self.files_read += 1;
         let stat = Stat::of(pid).ok()?;
-        let start_ticks = stat.start_ticks;
+        let before = before.filter(|known| known.start_ticks == stat.start_ticks);
         let is_kernel_thread = stat.is_kernel_thread();
         let has_ended = stat.has_ended();
-        let mut container = None;
-        if !is_kernel_thread && !has_ended {
-            self.files_read += 1;
-            container = ContainerIdentity::of(pid).ok().flatten().map(Arc::new);
-        }
-        let is_pause = PAUSE.contains(&stat.comm.as_str()) && is_first_of_its_namespace(pid);
-        let began = Duration::from_millis(start_ticks.saturating_mul(TICK_MS));
-        let age = uptime.saturating_sub(began);
-        let wait = match age < YOUTH {
+        let began = Duration::from_millis(stat.start_ticks.saturating_mul(TICK_MS));
+        let is_young = uptime.saturating_sub(began) < YOUTH;
+        let (container, is_cgroup_due) = match before {
+            Some(known) if !is_young && !known.is_cgroup_due => (known.container, true),
+            _ if is_kernel_thread || has_ended => (None, false),
+            _ => {
+                self.files_read += 1;
+                (
+                    ContainerIdentity::of(pid).ok().flatten().map(Arc::new),
+                    false,
+                )
+            }
+        };
+        let wait = match is_young {
             true => Duration::ZERO,
             false => RECHECK + SPREAD * (pid % SPREAD_STEPS),
         };
         Some(Known {
             inode,
-            start_ticks,
+            start_ticks: stat.start_ticks,
+            parent: stat.ppid,
+            is_pause: PAUSE.contains(&stat.comm.as_str()) && is_first_of_its_namespace(pid),
             comm: stat.comm,
             is_kernel_thread,
             has_ended,
-            is_pause,
             container,
             check_at: now + wait,
+            is_cgroup_due,
         })
     }
 
@@ -129,6 +135,30 @@ impl Table {
     pub fn living(&self) -> impl Iterator<Item = (u32, &Known)> {
         let all = self.known.iter().map(|(pid, known)| (*pid, known));
         all.filter(|(_, known)| !known.has_ended)
+    }
+}
+
+impl Table {
+    /// `roots` and all that descend from them. Of this process and its own children nobody is one of them, unless
+    /// itself a root or of one that is.
+    pub fn descendants(&self, roots: impl IntoIterator<Item = u32>) -> BTreeSet<u32> {
+        let own = std::process::id();
+        let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+        for (pid, known) in &self.known {
+            // A parent began no later; what did has the PID of one that has ended.
+            let parent = self.known.get(&known.parent);
+            if *pid != own && parent.is_some_and(|parent| parent.start_ticks <= known.start_ticks) {
+                children.entry(known.parent).or_default().push(*pid);
+            }
+        }
+        let mut open: Vec<u32> = roots.into_iter().collect();
+        let mut family = BTreeSet::new();
+        while let Some(pid) = open.pop() {
+            if self.known.contains_key(&pid) && family.insert(pid) {
+                open.extend(children.get(&pid).into_iter().flatten());
+            }
+        }
+        family
     }
 }
 
@@ -181,6 +211,32 @@ mod tests {
         child.wait().expect("ended");
         table.refresh(later + RECHECK * 6).expect("listed");
         assert!(table.get(child.id()).is_none());
+    }
+
+    #[test]
+    fn families_are_told_by_parents_and_leave_this_process_out() {
+        let (own, mut child) = (std::process::id(), sleeper());
+        let mut table = Table::default();
+        table.refresh(Instant::now()).expect("listed");
+        assert!(
+            table
+                .descendants([own])
+                .is_superset(&[own, child.id()].into())
+        );
+        let parent = table.known[&own].parent;
+        let siblings = table.descendants([parent, u32::MAX]);
+        assert!(!siblings.contains(&own) && !siblings.contains(&child.id()));
+        assert_eq!(table.descendants([child.id()]), [child.id()].into());
+        // The PID of a parent that has ended was given to a younger process.
+        let own_start = table.known[&own].start_ticks;
+        table
+            .known
+            .get_mut(&child.id())
+            .expect("listed")
+            .start_ticks = own_start - 1;
+        assert!(!table.descendants([own]).contains(&child.id()));
+        child.kill().expect("killed");
+        child.wait().expect("ended");
     }
 
     #[test]

@@ -1,8 +1,14 @@
 //! Selections of real processes that do not descend from the test.
 
+use super::selector::{cut_comm, only};
 use super::*;
+use crate::target::container::ContainerIdentity;
+use crate::target::container_names::{Named, Names};
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -27,7 +33,7 @@ impl Orphan {
         let pid = String::from_utf8_lossy(&output.stdout).trim().parse();
         let orphan = Orphan {
             pid: pid.expect("a PID"),
-            comm: cut_comm(comm).to_owned(),
+            comm: cut_comm(comm).into_owned(),
             _folder: folder,
         };
         eventually("it runs its program", || {

@@ -113,14 +113,15 @@ impl Drop for Podman {
     fn drop(&mut self) {
         // What is left of them must not fail a test that has its answer.
         let _ = succeed(self.podman().args(["rm", "-f", "-a", "-t", "0"]));
-        for hierarchy in fs::read_dir("/sys/fs/cgroup")
+        // Podman leaves the parent that it was told, and conmon's cgroup in it.
+        let mounts = fs::read_dir("/sys/fs/cgroup")
             .into_iter()
             .flatten()
-            .flatten()
-        {
-            let _ = fs::remove_dir(hierarchy.path().join(self.cgroup()));
+            .flatten();
+        let mounts = mounts.map(|mount| mount.path());
+        for mount in mounts.chain([PathBuf::from("/sys/fs/cgroup")]) {
+            super::remove_cgroups(&mount.join(self.cgroup()));
         }
-        let _ = fs::remove_dir(Path::new("/sys/fs/cgroup").join(self.cgroup()));
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::path::Path;
 use std::process::Command;
 use std::{env, thread};
 
@@ -131,8 +132,10 @@ fn python_that(statement: &str) -> Option<&'static str> {
 
 /// What a Pod needs and is not installed; `catatonit` stands aside in some distributions.
 fn no_podman() -> Option<String> {
-    let programs = ["podman", "runc", "conmon"];
-    let lacking = programs.into_iter().find(|program| !on_path(program));
+    let aside = Path::new("/usr/libexec/podman/catatonit").exists();
+    let programs = ["podman", "runc", "conmon", "catatonit"];
+    let there = |program: &str| on_path(program) || program == "catatonit" && aside;
+    let lacking = programs.into_iter().find(|program| !there(program));
     let no_root = (!is_root()).then(|| "not run as root".to_string());
     lacking
         .map(|program| format!("`{program}` is not installed"))

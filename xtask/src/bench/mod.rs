@@ -2,7 +2,7 @@
 //!
 //! `record` holds `perfprof record` as users get it against `perf record`; `unwind` holds the unwinder inside the kernel
 //! against its peers, figure by figure; `symbols` the way from the last sample to named outputs; `waits` asks what it costs
-//! that waits are accounted for; `compare` whether comparisons can be believed. In all of them, recorders take turns, so that a machine that drifts drifts for all. Trust
+//! that waits are accounted for; `compare` whether comparisons can be believed, and `soak` whether the agent can run all day. In all of them, recorders take turns, so that a machine that drifts drifts for all. Trust
 //! the ratios within one run; the absolute figures are this machine's.
 
 use std::path::PathBuf;
@@ -20,6 +20,7 @@ mod peers;
 mod record;
 mod running;
 mod samply;
+mod soak;
 mod spread;
 mod symbols;
 mod unwind;
@@ -35,6 +36,7 @@ enum Asked {
     Symbols { rounds: usize, only: Vec<String> },
     Waits { rounds: usize },
     Compare(compare::Options),
+    Soak { minutes: usize },
 }
 
 pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
@@ -44,10 +46,19 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
         Asked::Symbols { rounds, only } => symbols::run(rounds, &only),
         Asked::Waits { rounds } => waits::run(rounds),
         Asked::Compare(options) => compare::run(&options),
+        Asked::Soak { minutes } => soak::run(minutes),
     }
 }
 
 fn parse(words: &[&str]) -> anyhow::Result<Asked> {
+    if let ["soak", rest @ ..] = words {
+        let minutes = match rest {
+            [] => 60,
+            ["--minutes", minutes] => number(minutes)?,
+            _ => bail!("`bench soak` takes `--minutes N`"),
+        };
+        return Ok(Asked::Soak { minutes });
+    }
     let (figure, rest) = match words {
         [
             figure @ ("record" | "unwind" | "symbols" | "waits" | "compare"),
@@ -76,7 +87,7 @@ fn parse(words: &[&str]) -> anyhow::Result<Asked> {
 fn number(word: &str) -> anyhow::Result<usize> {
     match word.parse() {
         Ok(rounds) if (1..=100).contains(&rounds) => Ok(rounds),
-        _ => bail!("`{word}` is not a number of rounds from 1 to 100"),
+        _ => bail!("`{word}` is not a number from 1 to 100"),
     }
 }
 
@@ -113,8 +124,13 @@ mod tests {
         assert_eq!(symbols, Asked::Symbols { rounds: 2, only });
         let waits = parse(&["waits", "--rounds", "3"]).expect("valid");
         assert_eq!(waits, Asked::Waits { rounds: 3 });
+        assert_eq!(
+            parse(&["soak"]).expect("valid"),
+            Asked::Soak { minutes: 60 }
+        );
         for bad in [
-            &["x"][..],
+            &["soak", "5"][..],
+            &["x"],
             &["waits", "x"],
             &["0"],
             &["--rounds"],

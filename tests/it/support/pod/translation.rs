@@ -20,6 +20,10 @@ pub(crate) const TOKEN: &str = "a-token-for-tests";
 pub(crate) struct Changes<'a> {
     /// A container's arguments.
     pub(crate) args: &'a [(&'a str, &'a [&'a str])],
+    /// Arguments of perfprof's container after those of the manifest.
+    pub(crate) more: &'a [&'a str],
+    /// Variables of a container's environment: container, name, value.
+    pub(crate) env: &'a [(&'a str, &'a str, &'a str)],
     /// A JSON patch of the same deployment, as kustomize would apply it.
     pub(crate) patch: Option<&'a Path>,
     /// Capabilities that perfprof's container does without.
@@ -76,6 +80,16 @@ fn change(container: &mut Value, changes: &Changes) {
     container["imagePullPolicy"] = json!("Never");
     if let Some((_, args)) = changes.args.iter().find(|(of, _)| *of == name) {
         container["args"] = json!(args);
+    }
+    if let Some(args) = container["args"].as_array_mut().filter(|_| is_ours) {
+        args.extend(changes.more.iter().map(|word| json!(word)));
+    }
+    for (_, variable, value) in changes.env.iter().filter(|(of, ..)| *of == name) {
+        let fields = container.as_object_mut().expect("a container is a map");
+        let list = fields.entry("env").or_insert_with(|| json!([]));
+        let list = list.as_array_mut().expect("an environment is a list");
+        list.retain(|one| one["name"] != *variable);
+        list.push(json!({ "name": variable, "value": value }));
     }
     let added = container.pointer_mut("/securityContext/capabilities/add");
     if let Some(Value::Array(added)) = added.filter(|_| is_ours) {
