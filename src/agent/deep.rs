@@ -63,15 +63,23 @@ pub(super) enum DeepError {
     Io(#[from] io::Error),
 }
 
+/// Says how the target is told to `perfprof record`, as of now.
+pub type DeepWords = Box<dyn Fn() -> Vec<OsString> + Send + Sync>;
+
 /// The one place from which recordings are made.
-#[derive(Debug)]
 pub(super) struct DeepRecordings {
     pub windows: Arc<Mutex<Windows>>,
-    pub target_words: Vec<OsString>,
+    pub target_words: DeepWords,
     pub state: Arc<State>,
     /// Set when the agent is to end.
     pub ending: Arc<AtomicBool>,
     pub one_at_a_time: Mutex<()>,
+}
+
+impl std::fmt::Debug for DeepRecordings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeepRecordings").finish_non_exhaustive()
+    }
 }
 
 impl DeepRecordings {
@@ -136,7 +144,7 @@ impl DeepRecordings {
             Mode::All => "all",
         };
         let mut words: Vec<OsString> = vec!["record".into()];
-        words.extend_from_slice(&self.target_words);
+        words.extend((self.target_words)());
         words.extend(
             [
                 "--duration",

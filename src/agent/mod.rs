@@ -19,6 +19,7 @@ mod state;
 mod upkeep;
 pub mod windows;
 
+pub use deep::DeepWords;
 pub use finishing::{Offer, Outlet};
 pub use run::{End, Lasting, Signals, Staff, StartError, run};
 pub use services::{Owners, Service};

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::deep::DeepRecordings;
+use super::deep::{DeepRecordings, DeepWords};
 use super::finishing::{Finishing, Outlet};
 use super::http::{self, Door, Site, Token};
 use super::metrics::SinkFigures;
@@ -79,6 +79,8 @@ pub struct Staff<'a> {
     pub owners: Box<dyn Owners>,
     pub outlet: Box<dyn Outlet>,
     pub sinks: Box<dyn Fn() -> Vec<SinkFigures> + Send + Sync>,
+    /// With which words `perfprof record` records the same.
+    pub deep_words: DeepWords,
     pub symbols: &'a (dyn Fn(Effort) -> SymbolOptions + Sync),
     pub say: &'a dyn Say,
 }
@@ -101,6 +103,7 @@ pub fn run(
         owners,
         outlet,
         sinks,
+        deep_words,
         symbols,
         say,
     } = staff;
@@ -114,7 +117,10 @@ pub fn run(
         None => Token::keep_in(&settings.data),
     };
     let token = token.map_err(|source| StartError::Token {
-        path: settings.token_file.clone().unwrap_or_else(|| settings.data.clone()),
+        path: settings
+            .token_file
+            .clone()
+            .unwrap_or_else(|| settings.data.clone()),
         source,
     })?;
     let addr = settings.listen;
@@ -131,7 +137,7 @@ pub fn run(
     let ending = Arc::new(AtomicBool::new(false));
     let deep = DeepRecordings {
         windows: windows.clone(),
-        target_words: settings.target_words.clone(),
+        target_words: deep_words,
         state: state.clone(),
         ending: ending.clone(),
         one_at_a_time: Mutex::default(),

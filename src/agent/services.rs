@@ -29,6 +29,8 @@ pub trait Owners {
     fn of(&mut self, pid: u32) -> Option<Arc<Service>>;
     /// Whose the child of a service's process is.
     fn of_child(&mut self, pid: u32, parent: &Arc<Service>) -> Arc<Service>;
+    /// Whose a process is that had gone before anybody could look.
+    fn of_unseen(&mut self) -> Arc<Service>;
     /// Services that nobody holds need not be remembered.
     fn forget(&mut self);
 }
@@ -44,8 +46,9 @@ pub(super) struct Used {
 pub(super) struct Services {
     owners: Box<dyn Owners>,
     by_pid: HashMap<u32, Arc<Service>>,
+    /// Of the window before: a process may have ended as it did, and left a tick in this one.
+    former: HashMap<u32, Arc<Service>>,
     gauges: BTreeMap<Arc<Service>, Gauges>,
-    nobody: Arc<Service>,
 }
 
 impl std::fmt::Debug for Services {
@@ -58,15 +61,11 @@ impl std::fmt::Debug for Services {
 
 impl Services {
     pub fn new(owners: Box<dyn Owners>) -> Services {
-        let nobody = Service {
-            name: "unknown".into(),
-            labels: BTreeMap::new(),
-        };
         Services {
             owners,
             by_pid: HashMap::new(),
+            former: HashMap::new(),
             gauges: BTreeMap::new(),
-            nobody: Arc::new(nobody),
         }
     }
 
@@ -120,7 +119,9 @@ impl Services {
         alive: &[u32],
     ) -> (HashMap<u32, Arc<Service>>, BTreeMap<Arc<Service>, Used>) {
         self.read_gauges();
-        let by_pid = std::mem::take(&mut self.by_pid);
+        let own = std::mem::take(&mut self.by_pid);
+        let mut by_pid = std::mem::replace(&mut self.former, own.clone());
+        by_pid.extend(own);
         let used = std::mem::take(&mut self.gauges)
             .into_iter()
             .map(|(service, gauges)| {
@@ -135,7 +136,53 @@ impl Services {
     }
 
     /// Whose a process is that nobody has told of.
-    pub fn nobody(&self) -> Arc<Service> {
-        self.nobody.clone()
+    pub fn nobody(&mut self) -> Arc<Service> {
+        self.owners.of_unseen()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each process is a service of its own, called as its PID.
+    #[derive(Debug)]
+    struct ByPid;
+
+    fn service(name: &str) -> Arc<Service> {
+        Arc::new(Service {
+            name: name.to_owned(),
+            labels: BTreeMap::new(),
+        })
+    }
+
+    impl Owners for ByPid {
+        fn of(&mut self, pid: u32) -> Option<Arc<Service>> {
+            Some(service(&pid.to_string()))
+        }
+
+        fn of_child(&mut self, _: u32, parent: &Arc<Service>) -> Arc<Service> {
+            parent.clone()
+        }
+
+        fn of_unseen(&mut self) -> Arc<Service> {
+            service("unknown")
+        }
+
+        fn forget(&mut self) {}
+    }
+
+    #[test]
+    fn a_process_that_ended_at_the_cut_is_still_known_in_the_next_window() {
+        let mut services = Services::new(Box::new(ByPid));
+        services.seen(&[1]);
+        services.forked(&[(u32::MAX, 1)]);
+        let known =
+            |by_pid: &HashMap<u32, Arc<Service>>| by_pid.get(&u32::MAX).map(|s| s.name.clone());
+        assert_eq!(known(&services.cut(&[1]).0), Some("1".into()));
+        assert_eq!(known(&services.cut(&[1]).0), Some("1".into()));
+        let (by_pid, _) = services.cut(&[1]);
+        assert_eq!(known(&by_pid), None);
+        assert!(by_pid.contains_key(&1));
     }
 }

@@ -92,6 +92,8 @@ impl Sessions<'_> {
             let window = |recorded: Recorded, sessions: &mut Self| {
                 let alive = sampling.scope.current_pids();
                 sessions.state.figures().target_processes = alive.len() as u64;
+                sessions.services.seen(&recorded.new_pids);
+                sessions.services.forked(&recorded.forks);
                 let (by_pid, used) = sessions.services.cut(&alive);
                 Window {
                     session: sessions.number,

@@ -1,6 +1,5 @@
 //! What an agent is to do: validated values, made by `cli` from flags and a file.
 
-use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +19,4 @@ pub struct Settings {
     /// Where the token of requests that begin a recording stands; one is made in the data directory where none is named.
     pub token_file: Option<PathBuf>,
     pub max_recording: Duration,
-    /// The words that name the same target to `perfprof record`.
-    pub target_words: Vec<OsString>,
 }

@@ -140,7 +140,9 @@ impl Windows {
         let path = self.windows().join(&unfinished.name);
         sync_dir(&unfinished.path)?;
         let is_newest = !unfinished.name.contains(DEEP)
-            && self.newest().is_none_or(|newest| newest < unfinished.name.as_str());
+            && self
+                .newest()
+                .is_none_or(|newest| newest < unfinished.name.as_str());
         // Whatever takes space comes before the window has its name: on a full disk it is either there or not.
         if is_newest {
             self.prepare_link(&unfinished.name)?;

@@ -115,6 +115,9 @@ pub struct Recorded {
     pub kernel_walks: Option<KernelWalks>,
     /// Processes of a selection that the sampler could not take in while running.
     pub not_followed: u64,
+    /// What no observer has been told of: [`Progress::new_pids`], [`Progress::forks`].
+    pub new_pids: Vec<u32>,
+    pub forks: Vec<(u32, u32)>,
 }
 
 /// What the sampler itself counted.
@@ -287,6 +290,8 @@ impl<'a> RecordingLoop<'a> {
             bpf: sampler.bpf_statistics(),
             kernel_walks: None,
             not_followed: self.selected.as_ref().map_or(0, Selected::not_followed),
+            new_pids: std::mem::take(&mut self.new_pids),
+            forks: std::mem::take(&mut self.forks),
         };
         self.counts_before = counts;
         self.recent = RecentStacks::default();
@@ -342,6 +347,8 @@ impl<'a> RecordingLoop<'a> {
             bpf: sampler.bpf_statistics(),
             kernel_walks: self.tables.finish(sampler),
             not_followed: self.selected.as_ref().map_or(0, Selected::not_followed),
+            new_pids: self.new_pids,
+            forks: self.forks,
         })
     }
 

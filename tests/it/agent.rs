@@ -57,11 +57,18 @@ fn assert_fits(schema: &str, document: &Value) {
 fn assert_whole(window: &Path) {
     let json = |name: &str| {
         let path = window.join(name);
-        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("`{}`: {e}", path.display()));
+        let text =
+            fs::read_to_string(&path).unwrap_or_else(|e| panic!("`{}`: {e}", path.display()));
         serde_json::from_str::<Value>(&text).expect("JSON")
     };
-    assert_fits(include_str!("../../schemas/window.schema.json"), &document(window));
-    assert_fits(include_str!("../../schemas/coverage.schema.json"), &json("coverage.json"));
+    assert_fits(
+        include_str!("../../schemas/window.schema.json"),
+        &document(window),
+    );
+    assert_fits(
+        include_str!("../../schemas/coverage.schema.json"),
+        &json("coverage.json"),
+    );
     assert_fits(
         include_str!("../../schemas/bottleneck-report.schema.json"),
         &json("bottleneck-report.json"),
@@ -70,28 +77,40 @@ fn assert_whole(window: &Path) {
     assert!(report.contains("diagnostics/"), "{report}");
     let stacks = stacks(window);
     let ticks: u64 = stacks.iter().map(|stack| stack.samples).sum();
-    assert_eq!(ticks, sum(window, "ticks") as u64, "in `{}`", window.display());
+    assert_eq!(
+        ticks,
+        sum(window, "ticks") as u64,
+        "in `{}`",
+        window.display()
+    );
 }
 
 /// Every stack of a window.
 fn stacks(window: &Path) -> Vec<Stack> {
     let profiles = profiles(window);
     assert!(!profiles.is_empty(), "no profile in `{}`", window.display());
-    profiles.iter().flat_map(|path| pprof::stacks(path)).collect()
+    profiles
+        .iter()
+        .flat_map(|path| pprof::stacks(path))
+        .collect()
 }
 
 /// Sum over a window's services.
 fn sum(window: &Path, figure: &str) -> f64 {
     let document = document(window);
     let services = document["services"].as_array().expect("services").iter();
-    services.map(|service| service[figure].as_f64().expect("a number")).sum()
+    services
+        .map(|service| service[figure].as_f64().expect("a number"))
+        .sum()
 }
 
 /// Names of a window's services.
 fn services(window: &Path) -> Vec<String> {
     let document = document(window);
     let services = document["services"].as_array().expect("services").iter();
-    services.map(|service| service["service"].as_str().expect("a name").to_owned()).collect()
+    services
+        .map(|service| service["service"].as_str().expect("a name").to_owned())
+        .collect()
 }
 
 /// Samples with a function of that name on their stack.

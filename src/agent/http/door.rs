@@ -106,6 +106,9 @@ mod tests {
         let other: SocketAddr = "127.0.0.2:0".parse().expect("an address");
         let changed = Door::keep_or_open(&mut door, other).expect("some port is free");
         assert_eq!(changed.addr().ip(), other.ip());
-        assert!(!elsewhere.path().join(FILE).exists(), "nobody answers there any more");
+        assert!(
+            !elsewhere.path().join(FILE).exists(),
+            "nobody answers there any more"
+        );
     }
 }

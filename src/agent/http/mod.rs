@@ -63,11 +63,7 @@ pub(super) struct Site {
 }
 
 /// Answers until `ending` says so, or whoever would say so is gone.
-pub(super) fn serve(
-    door: &Door,
-    site: Arc<Site>,
-    ending: watch::Receiver<bool>,
-) -> io::Result<()> {
+pub(super) fn serve(door: &Door, site: Arc<Site>, ending: watch::Receiver<bool>) -> io::Result<()> {
     let listener = door.listener()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()

@@ -1,6 +1,7 @@
 //! `perfprof agent`: settings from flags and a file, whoever it works with, and round again when they are to be reloaded.
 
 mod config;
+mod deep_words;
 mod labelling;
 mod owners;
 mod privileges;
@@ -8,7 +9,6 @@ mod pushing;
 mod recording;
 mod saying;
 
-use std::ffi::OsString;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -79,6 +79,7 @@ fn run_with(
     let index = labelling::index(args, &saying)?;
     let scope = scope(&args.target, &index)?;
     let name = args.service.clone().or_else(|| whole_name(&args.target));
+    let deep_words = deep_words::words(args, &scope, name.as_deref());
     let owners = ByContainer::new(name, labelling::own(args), index);
     let settings = Settings {
         data: args.data.clone(),
@@ -93,7 +94,6 @@ fn run_with(
         listen: args.listen,
         token_file: args.token_file.clone(),
         max_recording: args.max_recording,
-        target_words: words(&args.target),
     };
     let mut recorder = AgentRecorder::new(args, scope)?;
     log.info(format!(
@@ -110,6 +110,7 @@ fn run_with(
         owners: Box::new(owners),
         sinks: pushing.figures(),
         outlet: Box::new(pushing),
+        deep_words: Box::new(deep_words),
         symbols: &*symbols,
         say: &saying,
     };
@@ -176,34 +177,4 @@ fn whole_name(args: &RunningArgs) -> Option<String> {
         }
         Selection::Container(_) | Selection::Pod(_) | Selection::All => None,
     }
-}
-
-/// The words that name the same target to `perfprof record`.
-fn words(args: &RunningArgs) -> Vec<OsString> {
-    let mut words: Vec<OsString> = Vec::new();
-    for pid in &args.pids {
-        words.extend(["--pid".into(), pid.to_string().into()]);
-    }
-    if !args.pids.is_empty() {
-        words.push("--tree".into());
-    }
-    if let Some(name) = &args.comm {
-        words.extend(["--comm".into(), name.into()]);
-    }
-    if let Some(path) = &args.cgroup {
-        words.extend(["--cgroup".into(), path.into()]);
-    }
-    if let Some(container) = &args.container {
-        words.extend(["--container".into(), container.into()]);
-    }
-    if let Some(pod) = &args.pod {
-        words.push(match pod.as_str() {
-            "" => "--pod".into(),
-            pod => format!("--pod={pod}").into(),
-        });
-    }
-    if args.all {
-        words.push("--all".into());
-    }
-    words
 }

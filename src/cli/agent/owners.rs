@@ -10,6 +10,8 @@ use crate::target::labels::{Labels, service_name};
 
 /// Processes of the node that are in no container.
 const HOST: &str = "host";
+/// Processes that had gone before it was looked where they are.
+const UNKNOWN: &str = "unknown";
 
 #[derive(Debug)]
 pub(super) struct ByContainer {
@@ -45,6 +47,15 @@ impl ByContainer {
             .collect();
         Service { name, labels }
     }
+
+    fn shared(&mut self, service: Service) -> Arc<Service> {
+        if let Some(known) = self.known.get(&service) {
+            return known.clone();
+        }
+        let service = Arc::new(service);
+        self.known.insert(service.clone());
+        service
+    }
 }
 
 /// Two containers of one pod are two services, also where only the pod is known by name.
@@ -64,12 +75,7 @@ impl Owners for ByContainer {
         // Of one service there is one profile, in however many containers its processes are.
         let identity = identity.as_ref().filter(|_| self.whole.is_none());
         let service = self.service(identity);
-        if let Some(known) = self.known.get(&service) {
-            return Some(known.clone());
-        }
-        let service = Arc::new(service);
-        self.known.insert(service.clone());
-        Some(service)
+        Some(self.shared(service))
     }
 
     /// What a container's process starts is in that container; what is started outside of all may be a container's first.
@@ -78,6 +84,17 @@ impl Owners for ByContainer {
             true => parent.clone(),
             false => self.of(pid).unwrap_or_else(|| parent.clone()),
         }
+    }
+
+    fn of_unseen(&mut self) -> Arc<Service> {
+        let service = match self.whole {
+            Some(_) => self.service(None),
+            None => Service {
+                name: UNKNOWN.to_owned(),
+                labels: BTreeMap::new(),
+            },
+        };
+        self.shared(service)
     }
 
     fn forget(&mut self) {

@@ -22,10 +22,18 @@ fn family(pid: u32) -> Vec<u32> {
     let mut family = vec![pid];
     let mut next = 0;
     while let Some(parent) = family.get(next) {
-        let tasks = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
-        let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+        let tasks = fs::read_dir(format!("/proc/{parent}/task"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let children =
+            tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
         let children: Vec<u32> = children
-            .flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+            .flat_map(|list| {
+                list.split_whitespace()
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>()
+            })
             .filter_map(|pid| pid.parse().ok())
             .collect();
         family.extend(children);
@@ -37,11 +45,16 @@ fn family(pid: u32) -> Vec<u32> {
 /// BPF programs that these processes hold.
 fn programs_of(pids: &[u32]) -> BTreeSet<u32> {
     let files = pids.iter().flat_map(|pid| {
-        fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten()
+        fs::read_dir(format!("/proc/{pid}/fdinfo"))
+            .into_iter()
+            .flatten()
+            .flatten()
     });
     let texts = files.filter_map(|file| fs::read_to_string(file.path()).ok());
     let ids = texts.filter_map(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("prog_id:"))?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("prog_id:"))?;
         line.trim().parse().ok()
     });
     ids.collect()
@@ -54,14 +67,21 @@ fn are_loaded(programs: &BTreeSet<u32>) -> bool {
 
 /// Names in the directory of windows.
 fn names(data: &Path) -> BTreeSet<String> {
-    let entries = fs::read_dir(data.join("windows")).into_iter().flatten().flatten();
-    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    let entries = fs::read_dir(data.join("windows"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
 }
 
 /// Whether a window is being written now.
 fn is_writing(data: &Path) -> bool {
     let names = names(data);
-    names.iter().any(|name| name.starts_with(".unfinished-") && !name.contains("-deep"))
+    names
+        .iter()
+        .any(|name| name.starts_with(".unfinished-") && !name.contains("-deep"))
 }
 
 fn killed_at_a_random_moment(agent: &mut Agent, round: u64) {
@@ -72,11 +92,15 @@ fn killed_at_a_random_moment(agent: &mut Agent, round: u64) {
             let agent = &*agent;
             threads.spawn(move || agent.ask_with_token("POST", "/recordings?seconds=30"));
             wait_until("the recording is being made", LIMIT, || {
-                names(agent.data()).iter().any(|name| name.contains("-deep"))
+                names(agent.data())
+                    .iter()
+                    .any(|name| name.contains("-deep"))
             });
         }
         if round % 3 == 2 {
-            wait_until("a window is being written", LIMIT, || is_writing(agent.data()));
+            wait_until("a window is being written", LIMIT, || {
+                is_writing(agent.data())
+            });
         } else {
             // Not a wait for anything: the moment is what is tried.
             let random = fs::read("/proc/sys/kernel/random/uuid").expect("there");
@@ -87,9 +111,13 @@ fn killed_at_a_random_moment(agent: &mut Agent, round: u64) {
         let programs = programs_of(&family);
         agent.signal(Signal::SIGKILL);
         for pid in family {
-            wait_until("nobody is left", LIMIT, || matches!(state(pid), None | Some('Z')));
+            wait_until("nobody is left", LIMIT, || {
+                matches!(state(pid), None | Some('Z'))
+            });
         }
-        wait_until("no program is left in the kernel", LIMIT, || !are_loaded(&programs));
+        wait_until("no program is left in the kernel", LIMIT, || {
+            !are_loaded(&programs)
+        });
     });
     agent.wait();
 }
@@ -114,10 +142,19 @@ fn an_agent_that_is_killed_leaves_whole_windows_and_nobody_behind() {
         seen.iter().for_each(|window| assert_whole(window));
     }
     assert!(seen.len() >= 2, "{seen:?}");
-    assert!(data.join("http-address").exists(), "it had no time to take it back");
+    assert!(
+        data.join("http-address").exists(),
+        "it had no time to take it back"
+    );
     let mut agent = command().start();
-    let unfinished: Vec<_> = names(&data).into_iter().filter(|name| name.starts_with('.')).collect();
-    assert!(unfinished.len() <= 1, "only that of the present window: {unfinished:?}");
+    let unfinished: Vec<_> = names(&data)
+        .into_iter()
+        .filter(|name| name.starts_with('.'))
+        .collect();
+    assert!(
+        unfinished.len() <= 1,
+        "only that of the present window: {unfinished:?}"
+    );
     let now: BTreeSet<_> = agent.windows().into_iter().collect();
     assert!(now.is_superset(&seen), "{seen:?} {now:?}");
     let latest = fs::canonicalize(data.join("latest")).expect("leads somewhere");
@@ -131,7 +168,9 @@ fn an_agent_that_is_killed_leaves_whole_windows_and_nobody_behind() {
     assert!(!programs.is_empty() && are_loaded(&programs));
     agent.end();
     for pid in family {
-        wait_until("nobody is left", LIMIT, || matches!(state(pid), None | Some('Z')));
+        wait_until("nobody is left", LIMIT, || {
+            matches!(state(pid), None | Some('Z'))
+        });
     }
     wait_until("no program is left", LIMIT, || !are_loaded(&programs));
     assert!(names(&data).iter().all(|name| !name.starts_with('.')));
@@ -139,7 +178,10 @@ fn an_agent_that_is_killed_leaves_whole_windows_and_nobody_behind() {
 
 fn a_second_agent_is_refused(folder: &Path, name: &str) {
     for more in [&[][..], &["--push-otlp-http", "http://127.0.0.1:9"]] {
-        let mut second = AgentCommand::new(folder).args(["--comm", name]).args(more).spawn();
+        let mut second = AgentCommand::new(folder)
+            .args(["--comm", name])
+            .args(more)
+            .spawn();
         second.assert_refused(exit::NOT_WRITTEN, "another agent uses");
     }
 }

@@ -22,13 +22,18 @@ fn recordings_are_for_who_has_the_token_and_the_newest_window_is_for_all() {
     }
     let folder = folder();
     let (_workload, name) = busy(folder.path());
-    let mut agent = AgentCommand::new(folder.path()).args(["--comm", &name, "--max-recording", "20s"]).start();
+    let mut agent = AgentCommand::new(folder.path())
+        .args(["--comm", &name, "--max-recording", "20s"])
+        .start();
     agent.wait_for_windows(1);
     what_is_asked_badly_is_refused(&agent);
     the_newest_window_can_be_read(&agent);
     thread::scope(|threads| {
-        let long = threads.spawn(|| agent.ask_with_token("POST", "/recordings?seconds=3&frequency=99"));
-        wait_until("the recording is being made", LIMIT, || unfinished(&agent) > 0);
+        let long =
+            threads.spawn(|| agent.ask_with_token("POST", "/recordings?seconds=3&frequency=99"));
+        wait_until("the recording is being made", LIMIT, || {
+            unfinished(&agent) > 0
+        });
         let second = agent.ask_with_token("GET", "/debug/pprof/profile?seconds=1");
         assert_eq!(second.status, 429, "{second:?}");
         assert!(second.head.contains("retry-after:"), "{second:?}");
@@ -43,20 +48,30 @@ fn recordings_are_for_who_has_the_token_and_the_newest_window_is_for_all() {
     });
     go_fetches_a_profile(&agent);
     let metrics = agent.metrics();
-    assert_eq!(metrics.value("perfprof_recordings_total{outcome=\"refused\"}"), 1.0);
+    assert_eq!(
+        metrics.value("perfprof_recordings_total{outcome=\"refused\"}"),
+        1.0
+    );
     assert!(metrics.sum("perfprof_recordings_total") >= 2.0);
     // A recording that is asked for is never the latest window.
     let latest = fs::read_link(agent.data().join("latest")).expect("a link");
     assert!(!latest.to_string_lossy().contains("-deep"), "{latest:?}");
-    agent.windows().iter().for_each(|window| assert_whole(window));
+    agent
+        .windows()
+        .iter()
+        .for_each(|window| assert_whole(window));
     agent.end();
 }
 
 /// Recordings that are being made.
 fn unfinished(agent: &Agent) -> usize {
-    let entries = fs::read_dir(agent.data().join("windows")).expect("there").flatten();
+    let entries = fs::read_dir(agent.data().join("windows"))
+        .expect("there")
+        .flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.filter(|name| name.starts_with(".unfinished-") && name.ends_with("-deep")).count()
+    names
+        .filter(|name| name.starts_with(".unfinished-") && name.ends_with("-deep"))
+        .count()
 }
 
 fn what_is_asked_badly_is_refused(agent: &Agent) {
@@ -71,7 +86,11 @@ fn what_is_asked_badly_is_refused(agent: &Agent) {
         for (method, path) in [("GET", profile), ("POST", "/recordings?seconds=1")] {
             let answer = agent.ask(method, path, &headers);
             assert_eq!(answer.status, 401, "{method} {headers:?}");
-            assert!(answer.head.contains("www-authenticate: basic"), "{}", answer.head);
+            assert!(
+                answer.head.contains("www-authenticate: basic"),
+                "{}",
+                answer.head
+            );
             assert!(!answer.text().contains(&token));
         }
     }
@@ -85,7 +104,13 @@ fn what_is_asked_badly_is_refused(agent: &Agent) {
     ] {
         assert_eq!(agent.ask_with_token("GET", path).status, 400, "{path}");
     }
-    for query in ["second=1", "mode=evil", "seconds=1;reboot", "frequency=0", "seconds=1&x"] {
+    for query in [
+        "second=1",
+        "mode=evil",
+        "seconds=1;reboot",
+        "frequency=0",
+        "seconds=1&x",
+    ] {
         let answer = agent.ask_with_token("POST", &format!("/recordings?{query}"));
         assert_eq!(answer.status, 400, "{query}");
     }
@@ -113,8 +138,16 @@ fn the_newest_window_can_be_read(agent: &Agent) {
         found
     });
     let svg = linked.expect("followed");
-    assert!(svg.head.contains("content-type: image/svg+xml"), "{}", svg.head);
-    assert!(svg.head.contains("content-security-policy: sandbox"), "{}", svg.head);
+    assert!(
+        svg.head.contains("content-type: image/svg+xml"),
+        "{}",
+        svg.head
+    );
+    assert!(
+        svg.head.contains("content-security-policy: sandbox"),
+        "{}",
+        svg.head
+    );
     assert!(svg.text().contains("<svg"));
     nothing_else_can_be_read(agent);
 }
@@ -139,7 +172,10 @@ fn nothing_else_can_be_read(agent: &Agent) {
     ] {
         let answer = agent.get(path);
         assert!(matches!(answer.status, 400 | 404), "{path}: {answer:?}");
-        assert!(!answer.text().contains("the-secret") && !answer.text().contains("root:"), "{path}");
+        assert!(
+            !answer.text().contains("the-secret") && !answer.text().contains("root:"),
+            "{path}"
+        );
     }
     // A link in a window leads nowhere.
     let mut answer = None;
@@ -163,7 +199,10 @@ fn go_fetches_a_profile(agent: &Agent) {
         assert_eq!(basic.status, 200);
         return;
     }
-    let url = format!("http://:{}@{address}/debug/pprof/profile?seconds=2", agent.token());
+    let url = format!(
+        "http://:{}@{address}/debug/pprof/profile?seconds=2",
+        agent.token()
+    );
     let folder = folder();
     let output = Command::new("go")
         .args(["tool", "pprof", "-top", &url])
@@ -174,7 +213,10 @@ fn go_fetches_a_profile(agent: &Agent) {
         .expect("`go` can be run");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{output:?}");
-    assert!(said.contains("hot_seventy") && said.contains("hot_thirty"), "{said}");
+    assert!(
+        said.contains("hot_seventy") && said.contains("hot_thirty"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -184,7 +226,9 @@ fn slow_idle_and_noisy_clients_keep_nobody_from_an_answer() {
     }
     let folder = folder();
     let (_workload, name) = busy(folder.path());
-    let mut agent = AgentCommand::new(folder.path()).args(["--comm", &name]).start();
+    let mut agent = AgentCommand::new(folder.path())
+        .args(["--comm", &name])
+        .start();
     agent.wait_for_windows(1);
     let mut held: Vec<TcpStream> = Vec::new();
     for number in 0..200 {
@@ -209,7 +253,10 @@ fn slow_idle_and_noisy_clients_keep_nobody_from_an_answer() {
         format!("GET /{long} HTTP/1.1\r\nHost: x\r\n\r\n").into_bytes(),
         format!("GET /metrics HTTP/1.1\r\nX: {long}\r\n\r\n").into_bytes(),
         format!("GET /metrics HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(20_000)).into_bytes(),
-        format!("POST /recordings HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n{long}").into_bytes(),
+        format!(
+            "POST /recordings HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n{long}"
+        )
+        .into_bytes(),
         b"\0\x01\x02\xff\r\n\r\n".to_vec(),
         b"GET\r\n\r\n".to_vec(),
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
@@ -229,7 +276,9 @@ fn slow_idle_and_noisy_clients_keep_nobody_from_an_answer() {
     // A deep recording ends with the agent, and does not hold it up.
     thread::scope(|threads| {
         let asked = threads.spawn(|| agent.ask_with_token("POST", "/recordings?seconds=60"));
-        wait_until("the recording is being made", LIMIT, || unfinished(&agent) > 0);
+        wait_until("the recording is being made", LIMIT, || {
+            unfinished(&agent) > 0
+        });
         agent.signal(Signal::SIGTERM);
         let answer = asked.join().expect("ended");
         assert!(matches!(answer.status, 0 | 503), "{answer:?}");

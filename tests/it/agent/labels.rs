@@ -41,8 +41,20 @@ fn labels_come_from_flags_the_environment_and_the_downward_api() {
     )
     .expect("writable");
     let mut agent = AgentCommand::new(folder.path())
-        .args(["--comm", &name, "--label", "team=typed", "--label", "tier=back end"])
-        .args(["--labels-dir", downward.to_str().expect("text"), "--node-name", "node-7"])
+        .args([
+            "--comm",
+            &name,
+            "--label",
+            "team=typed",
+            "--label",
+            "tier=back end",
+        ])
+        .args([
+            "--labels-dir",
+            downward.to_str().expect("text"),
+            "--node-name",
+            "node-7",
+        ])
         .env("POD_NAME", "cart-0")
         .env("POD_NAMESPACE", "shop")
         .env("POD_UID", POD)
@@ -51,7 +63,11 @@ fn labels_come_from_flags_the_environment_and_the_downward_api() {
     let windows = agent.wait_for_windows(1);
     let labels = labels_of(&windows[0]);
     for (label, value) in [("team", "typed"), ("tier", "back end"), ("node", "node-7")] {
-        assert_eq!(labels.get(label).map(String::as_str), Some(value), "{labels:?}");
+        assert_eq!(
+            labels.get(label).map(String::as_str),
+            Some(value),
+            "{labels:?}"
+        );
     }
     let metric = format!("perfprof_target_cpu_seconds_total{{service=\"{name}\"");
     let page = agent.get("/metrics").text();
@@ -120,7 +136,10 @@ impl PodCgroup {
             if !mount.join("cgroup.procs").exists() {
                 continue;
             }
-            let dir = mount.join(format!("perfprof-agent-{}/pod{POD}/{CONTAINER}", std::process::id()));
+            let dir = mount.join(format!(
+                "perfprof-agent-{}/pod{POD}/{CONTAINER}",
+                std::process::id()
+            ));
             match fs::create_dir_all(&dir) {
                 Ok(()) => return Ok(PodCgroup(dir)),
                 Err(error) => why = format!("`{}`: {error}", dir.display()),
@@ -133,7 +152,9 @@ impl PodCgroup {
 impl Drop for PodCgroup {
     fn drop(&mut self) {
         for dir in self.0.ancestors().take(3) {
-            wait_until("a cgroup can be removed", LIMIT, || fs::remove_dir(dir).is_ok() || !dir.exists());
+            wait_until("a cgroup can be removed", LIMIT, || {
+                fs::remove_dir(dir).is_ok() || !dir.exists()
+            });
         }
     }
 }
@@ -162,7 +183,12 @@ fn a_container_is_called_what_the_kubernetes_api_says() {
 
 #[test]
 fn a_container_of_podman_is_called_what_the_kubernetes_api_says() {
-    if missing(&[Need::Bpf, Need::Root, Need::Program("podman"), Need::Program("buildah")]) {
+    if missing(&[
+        Need::Bpf,
+        Need::Root,
+        Need::Program("podman"),
+        Need::Program("buildah"),
+    ]) {
         return;
     }
     let busy = "volatile unsigned long x;\nint main(void) { for (;;) x++; }\n";
@@ -175,14 +201,42 @@ fn a_container_of_podman_is_called_what_the_kubernetes_api_says() {
         Err(reason) => return skip("podman", &reason),
     };
     is_labelled(folder().path(), &id);
+    a_name_of_the_api_is_enough(folder().path(), &id);
     podman.remove("pf-busy");
+}
+
+/// Checks that a container is found by the name that only the API knows, and recorded deeply, too.
+fn a_name_of_the_api_is_enough(folder: &Path, id: &str) {
+    let api = format!("http://{}", serve(pods(id)));
+    let mut agent = AgentCommand::new(folder)
+        .args([
+            "--container",
+            "api",
+            "--kubernetes-api",
+            &api,
+            "--node-name",
+            "node-1",
+        ])
+        .start();
+    agent.wait_for_windows(1);
+    let asked = agent.ask_with_token("GET", "/debug/pprof/profile?seconds=1");
+    assert_eq!(asked.status, 200, "{}", asked.text());
+    assert!(asked.body.len() > 200, "{}", asked.body.len());
+    agent.end();
 }
 
 /// Checks that a container's profiles have all names that the API gives it, and so has a recording that is asked for.
 fn is_labelled(folder: &Path, id: &str) {
     let api = format!("http://{}", serve(pods(id)));
     let mut agent = AgentCommand::new(folder)
-        .args(["--container", id, "--kubernetes-api", &api, "--node-name", "node-1"])
+        .args([
+            "--container",
+            id,
+            "--kubernetes-api",
+            &api,
+            "--node-name",
+            "node-1",
+        ])
         .start();
     // The first windows may be older than the first answer.
     let labelled = "namespace=\"shop\",pod=\"cart-5d8f-x\",container=\"api\"}";
@@ -203,7 +257,11 @@ fn is_labelled(folder: &Path, id: &str) {
         ("node", "node-1"),
         ("workload", "cart"),
     ] {
-        assert_eq!(labels.get(label).map(String::as_str), Some(value), "{labels:?}");
+        assert_eq!(
+            labels.get(label).map(String::as_str),
+            Some(value),
+            "{labels:?}"
+        );
     }
     let service = document(newest)["services"][0]["service"].clone();
     assert_eq!(service, "shop/cart-5d8f-x/api", "{labels:?}");

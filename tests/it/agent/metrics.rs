@@ -27,7 +27,10 @@ fn shrunk(before: &Metrics, after: &Metrics) -> Vec<String> {
     };
     let counters = before.samples.keys().filter(is_counter);
     let less = counters.filter(|sample| {
-        after.samples.get(*sample).is_none_or(|value| *value < before.samples[*sample])
+        after
+            .samples
+            .get(*sample)
+            .is_none_or(|value| *value < before.samples[*sample])
     });
     less.cloned().collect()
 }
@@ -42,15 +45,29 @@ fn the_page_is_clean_and_counters_only_grow_also_over_a_reload() {
     let label = format!("namespace={HOSTILE}");
     let mut agent = AgentCommand::new(folder.path())
         .args(["--comm", &name, "--service", HOSTILE, "--label", &label])
-        .args(["--push-otlp-http", &format!("http://127.0.0.1:{}", free_port())])
+        .args([
+            "--push-otlp-http",
+            &format!("http://127.0.0.1:{}", free_port()),
+        ])
         .start();
     agent.wait_for_windows(1);
-    let before = agent.wait_for_metric("it cannot push", |m| m.sum("perfprof_push_failures_total") > 0.0);
+    let before = agent.wait_for_metric("it cannot push", |m| {
+        m.sum("perfprof_push_failures_total") > 0.0
+    });
     let page = agent.get("/metrics");
-    assert!(page.head.contains("content-type: text/plain; version=0.0.4"), "{}", page.head);
+    assert!(
+        page.head
+            .contains("content-type: text/plain; version=0.0.4"),
+        "{}",
+        page.head
+    );
     assert_clean(&page.body);
     let known: BTreeSet<&str> = NAMES.iter().map(|(name, ..)| *name).collect();
-    let told = before.kinds.keys().map(String::as_str).collect::<BTreeSet<_>>();
+    let told = before
+        .kinds
+        .keys()
+        .map(String::as_str)
+        .collect::<BTreeSet<_>>();
     assert!(told.is_subset(&known), "{told:?}");
     // What has happened to nobody is not told.
     let untold: Vec<_> = known.difference(&told).collect();
@@ -59,9 +76,14 @@ fn the_page_is_clean_and_counters_only_grow_also_over_a_reload() {
     agent.signal(Signal::SIGHUP);
     agent.wait_for_word("settings were read again");
     let ended = before.sum("perfprof_windows_total");
-    let after = agent.wait_for_metric("windows go on", |m| m.sum("perfprof_windows_total") > ended + 1.0);
+    let after = agent.wait_for_metric("windows go on", |m| {
+        m.sum("perfprof_windows_total") > ended + 1.0
+    });
     let push = |sample: &String| sample.starts_with("perfprof_push_");
-    let shrunk: Vec<_> = shrunk(&before, &after).into_iter().filter(|s| !push(s)).collect();
+    let shrunk: Vec<_> = shrunk(&before, &after)
+        .into_iter()
+        .filter(|s| !push(s))
+        .collect();
     assert!(shrunk.is_empty(), "{shrunk:?}");
     assert!(after.value("perfprof_samples_total") > before.value("perfprof_samples_total"));
     agent.end();
@@ -70,7 +92,11 @@ fn the_page_is_clean_and_counters_only_grow_also_over_a_reload() {
 fn assert_clean(page: &[u8]) {
     let mut check = Command::new("promtool");
     check.args(["check", "metrics"]).stdin(Stdio::piped());
-    let mut check = check.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut check = check
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
     let mut stdin = check.stdin.take().expect("piped");
     stdin.write_all(page).expect("it reads");
     drop(stdin);
@@ -130,15 +156,20 @@ fn prometheus_scrapes_the_agent() {
     }
     let folder = folder();
     let (_workload, name) = busy(folder.path());
-    let mut agent = AgentCommand::new(folder.path()).args(["--comm", &name]).start();
+    let mut agent = AgentCommand::new(folder.path())
+        .args(["--comm", &name])
+        .start();
     let address = agent.address().expect("it has one").to_string();
     let prometheus = Prometheus::start(folder.path(), &address);
-    wait_until("the target is up", LIMIT, || prometheus.ask("up") == Some(1.0));
+    wait_until("the target is up", LIMIT, || {
+        prometheus.ask("up") == Some(1.0)
+    });
     wait_until("samples are counted", LIMIT, || {
         prometheus.ask("perfprof_samples_total") > Some(0.0)
     });
     wait_until("there is coverage", LIMIT, || {
-        let query = format!("perfprof_coverage_ratio%7Bmetric=%22cpu_time%22,service=%22{name}%22%7D");
+        let query =
+            format!("perfprof_coverage_ratio%7Bmetric=%22cpu_time%22,service=%22{name}%22%7D");
         prometheus.ask(&query) > Some(0.1)
     });
     assert_eq!(prometheus.ask("count(perfprof_build_info)"), Some(1.0));

@@ -23,7 +23,9 @@ const STRANGER: &str = "4321";
 
 /// Of every thread: a field of its status, as a set of bits.
 fn sets(agent: &Agent, field: &str) -> Vec<u64> {
-    let tasks = fs::read_dir(format!("/proc/{}/task", agent.pid())).expect("it lives").flatten();
+    let tasks = fs::read_dir(format!("/proc/{}/task", agent.pid()))
+        .expect("it lives")
+        .flatten();
     let texts = tasks.filter_map(|task| fs::read_to_string(task.path().join("status")).ok());
     let set = |text: String| {
         let line = text.lines().find_map(|line| line.strip_prefix(field))?;
@@ -44,15 +46,23 @@ fn what_is_not_needed_is_given_up() {
     }
     let folder = folder();
     let (_workload, name) = busy(folder.path());
-    let mut agent = AgentCommand::new(folder.path()).args(["--comm", &name]).start();
+    let mut agent = AgentCommand::new(folder.path())
+        .args(["--comm", &name])
+        .start();
     agent.wait_for_windows(1);
     for field in ["CapEff:", "CapPrm:", "CapInh:", "CapBnd:", "CapAmb:"] {
         let sets = sets(&agent, field);
         assert!(sets.len() > 2, "it has threads");
         for set in sets {
             let has = |bit: u32| set >> bit & 1 == 1;
-            assert!(!has(CAP_NET_ADMIN) && !has(CAP_SYS_MODULE), "{field} {set:x}");
-            assert!(has(CAP_PERFMON) && has(CAP_BPF) && has(CAP_SYS_PTRACE), "{field} {set:x}");
+            assert!(
+                !has(CAP_NET_ADMIN) && !has(CAP_SYS_MODULE),
+                "{field} {set:x}"
+            );
+            assert!(
+                has(CAP_PERFMON) && has(CAP_BPF) && has(CAP_SYS_PTRACE),
+                "{field} {set:x}"
+            );
             assert_eq!(has(CAP_SYS_ADMIN), paranoid() > 2, "{field} {set:x}");
         }
     }
@@ -65,7 +75,12 @@ fn what_is_not_needed_is_given_up() {
 
 #[test]
 fn a_stranger_with_five_capabilities_records_and_names_everything() {
-    if missing(&[Need::Bpf, Need::Root, Need::Program("g++"), Need::Program("setpriv")]) {
+    if missing(&[
+        Need::Bpf,
+        Need::Root,
+        Need::Program("g++"),
+        Need::Program("setpriv"),
+    ]) {
         return;
     }
     if paranoid() > 2 {
@@ -81,10 +96,28 @@ fn a_stranger_with_five_capabilities_records_and_names_everything() {
     let mut command = Command::new("setpriv");
     command
         .args(["--reuid", STRANGER, "--regid", STRANGER, "--clear-groups"])
-        .args(["--inh-caps", caps, "--ambient-caps", caps, "--bounding-set", &format!("-all,{caps}")])
+        .args([
+            "--inh-caps",
+            caps,
+            "--ambient-caps",
+            caps,
+            "--bounding-set",
+            &format!("-all,{caps}"),
+        ])
         .arg(&program);
     let mut agent = AgentCommand::bare(command, folder.path())
-        .args(["--listen", "127.0.0.1:0", "--window", "1s", "--frequency", "199", "--max-cpu", "8", "--comm", &name])
+        .args([
+            "--listen",
+            "127.0.0.1:0",
+            "--window",
+            "1s",
+            "--frequency",
+            "199",
+            "--max-cpu",
+            "8",
+            "--comm",
+            &name,
+        ])
         .start();
     let windows = agent.wait_for_windows(2);
     let newest = &windows[1];
@@ -92,12 +125,19 @@ fn a_stranger_with_five_capabilities_records_and_names_everything() {
     let stacks = stacks(newest);
     let all: u64 = stacks.iter().map(|stack| stack.samples).sum();
     let known = with(&stacks, "hot_seventy") + with(&stacks, "hot_thirty");
-    assert!(known as f64 > 0.8 * all as f64, "{known} of {all}\n{}", agent.log());
+    assert!(
+        known as f64 > 0.8 * all as f64,
+        "{known} of {all}\n{}",
+        agent.log()
+    );
     let is_root = |stack: &&crate::support::pprof::Stack| {
         let outermost = stack.frames.last().map(|frame| frame.functions.clone());
         outermost.is_some_and(|places| places.iter().any(|place| place.name.contains("clone")))
     };
-    assert!(stacks.iter().any(|stack| is_root(&stack)), "stacks are complete");
+    assert!(
+        stacks.iter().any(|stack| is_root(&stack)),
+        "stacks are complete"
+    );
     let asked = agent.ask_with_token("GET", "/debug/pprof/profile?seconds=1");
     assert_eq!(asked.status, 200, "{}\n{}", asked.text(), agent.log());
     for set in sets(&agent, "CapEff:") {

@@ -17,8 +17,20 @@ fn every_window_arrives_with_its_names_also_after_the_receiver_was_away() {
     let (_workload, name) = busy(folder.path());
     let mut backend = Backend::start(SinkKind::OtlpGrpc, "");
     let mut agent = AgentCommand::new(folder.path())
-        .args(["--comm", &name, "--label", "namespace=shop", "--label", "pod=cart-0"])
-        .args(["--label", "container=api", "--push-otlp-grpc", &backend.url()])
+        .args([
+            "--comm",
+            &name,
+            "--label",
+            "namespace=shop",
+            "--label",
+            "pod=cart-0",
+        ])
+        .args([
+            "--label",
+            "container=api",
+            "--push-otlp-grpc",
+            &backend.url(),
+        ])
         .args(["--push-header", "authorization=Bearer hunter2"])
         .start();
     backend.wait_for(2);
@@ -27,8 +39,18 @@ fn every_window_arrives_with_its_names_also_after_the_receiver_was_away() {
     agent.wait_for_metric("the loss is noticed", |m| m.value(failures) >= 1.0);
     let before = agent.windows().len();
     agent.wait_for_windows(before + 2);
-    assert!(agent.metrics().value("perfprof_push_queue_items{sink=\"otlp-grpc\"}") >= 1.0);
-    assert!(agent.metrics().value("perfprof_push_queue_bytes{sink=\"otlp-grpc\"}") >= 1.0);
+    assert!(
+        agent
+            .metrics()
+            .value("perfprof_push_queue_items{sink=\"otlp-grpc\"}")
+            >= 1.0
+    );
+    assert!(
+        agent
+            .metrics()
+            .value("perfprof_push_queue_bytes{sink=\"otlp-grpc\"}")
+            >= 1.0
+    );
     backend.restart();
     agent.wait_for_metric("nothing waits", |m| {
         m.value("perfprof_push_queue_items{sink=\"otlp-grpc\"}") == 0.0

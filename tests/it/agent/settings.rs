@@ -22,7 +22,11 @@ fn a_file_says_what_flags_say_and_is_read_again_when_asked_for() {
     let (_workload, name) = busy(folder.path());
     let file = folder.path().join("agent.yaml");
     let settings = |frequency: &str, more: &str| {
-        let listen = if more.contains("listen") { "" } else { "listen: 127.0.0.1:0\n" };
+        let listen = if more.contains("listen") {
+            ""
+        } else {
+            "listen: 127.0.0.1:0\n"
+        };
         let text = format!(
             "comm: {name}\nwindow: 1s\nfrequency: {frequency}\nmax-cpu: 8\nservice: of the file\nlabel: [team=shop, tier=1]\n{listen}{more}"
         );
@@ -31,7 +35,9 @@ fn a_file_says_what_flags_say_and_is_read_again_when_asked_for() {
     settings("199", "");
     let config = file.to_str().expect("text");
     let bare = Command::new(perfprof());
-    let mut agent = AgentCommand::bare(bare, folder.path()).args(["--config", config]).start();
+    let mut agent = AgentCommand::bare(bare, folder.path())
+        .args(["--config", config])
+        .start();
     let windows = agent.wait_for_windows(1);
     assert_eq!(services(&windows[0]), ["of the file"]);
     let document = document(&windows[0]);
@@ -55,20 +61,36 @@ fn a_file_says_what_flags_say_and_is_read_again_when_asked_for() {
         ("abc", "", "abc"),
         ("199", "frequenzy: 3\n", "frequenzy"),
         ("199", &format!("listen: {taken}\n"), "failed to listen"),
-        ("199", "token-file: /nowhere/token\n", "failed to read the token in `/nowhere/token`"),
+        (
+            "199",
+            "token-file: /nowhere/token\n",
+            "failed to read the token in `/nowhere/token`",
+        ),
         ("199", "pid: 1\n", "cannot be used with"),
     ] {
         settings(frequency, more);
-        let said = agent.log().matches("the settings stay as they were").count();
+        let said = agent
+            .log()
+            .matches("the settings stay as they were")
+            .count();
         agent.signal(Signal::SIGHUP);
         agent.wait_for_metric("it goes on", |_| true);
         wait_until("it is said", LIMIT, || {
-            agent.log().matches("the settings stay as they were").count() > said
+            agent
+                .log()
+                .matches("the settings stay as they were")
+                .count()
+                > said
         });
         let log = agent.log();
         assert!(log.contains(word) && !log.contains("Usage:"), "{log}");
         agent.wait_until_it_records();
-        assert_eq!(agent.metrics().value("perfprof_sampling_frequency_asked_hertz"), 97.0);
+        assert_eq!(
+            agent
+                .metrics()
+                .value("perfprof_sampling_frequency_asked_hertz"),
+            97.0
+        );
     }
     let ended = agent.windows().len();
     agent.wait_for_windows(ended + 1);
@@ -94,12 +116,17 @@ fn sigterm_finishes_the_window() {
     // A supervisor and a shell may both say so.
     agent.signal(Signal::SIGTERM);
     assert_eq!(agent.wait().code(), Some(exit::SUCCESS), "{}", agent.log());
-    assert!(begun.elapsed() < Duration::from_secs(60), "the grace is kept");
+    assert!(
+        begun.elapsed() < Duration::from_secs(60),
+        "the grace is kept"
+    );
     let windows = agent.windows();
     assert_eq!(windows.len(), 1, "{}", agent.log());
     assert_whole(&windows[0]);
     assert!(super::with(&super::stacks(&windows[0]), "hot_seventy") > 10);
-    let queued = fs::read_dir(folder.path().join("data/queue/otlp-http")).expect("a queue").count();
+    let queued = fs::read_dir(folder.path().join("data/queue/otlp-http"))
+        .expect("a queue")
+        .count();
     assert!(queued >= 1);
 }
 
@@ -114,8 +141,20 @@ fn what_makes_no_sense_is_refused_before_anything_is_recorded() {
     refused(&[], exit::USAGE, "nothing to record");
     refused(&["--comm", "x", "--window", "0.1s"], exit::USAGE, "window");
     refused(&["--comm", "x", "--max-cpu", "0%"], exit::USAGE, "max-cpu");
-    refused(&["--comm", "x", "--push-parca", "ftp://x"], exit::USAGE, "ftp");
-    refused(&["--comm", "x", "--config", "/nowhere.yaml"], exit::BAD_INPUT, "/nowhere.yaml");
-    refused(&["--comm", "x", "--labels-dir", "/nowhere"], exit::BAD_INPUT, "/nowhere");
+    refused(
+        &["--comm", "x", "--push-parca", "ftp://x"],
+        exit::USAGE,
+        "ftp",
+    );
+    refused(
+        &["--comm", "x", "--config", "/nowhere.yaml"],
+        exit::BAD_INPUT,
+        "/nowhere.yaml",
+    );
+    refused(
+        &["--comm", "x", "--labels-dir", "/nowhere"],
+        exit::BAD_INPUT,
+        "/nowhere",
+    );
     refused(&["--pid", "4194305"], exit::NO_TARGET, "4194305");
 }

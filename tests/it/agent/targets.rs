@@ -31,7 +31,8 @@ fn wait_for_samples_of(agent: &mut Agent, pid: u32) {
     agent.wait_for_metric("its samples are written", |_| {
         let windows: Vec<PathBuf> = windows_in(&data);
         let new = windows.iter().filter(|window| !before.contains(window));
-        new.flat_map(|window| stacks(window)).any(|stack| stack.pid == pid)
+        new.flat_map(|window| stacks(window))
+            .any(|stack| stack.pid == pid)
     });
 }
 
@@ -42,7 +43,9 @@ fn a_service_that_restarts_is_recorded_again() {
     }
     let folder = folder();
     let (program, name) = named("split_70_30.cpp", folder.path());
-    let mut agent = AgentCommand::new(folder.path()).args(["--comm", &name]).start();
+    let mut agent = AgentCommand::new(folder.path())
+        .args(["--comm", &name])
+        .start();
     nothing_is_written_of_nothing(&mut agent);
     assert!(agent.windows().is_empty());
     assert_eq!(agent.get("/report").status, 404);
@@ -65,7 +68,10 @@ fn a_service_that_restarts_is_recorded_again() {
     let windows = agent.windows();
     let newest = stacks(windows.last().expect("there are windows"));
     assert!(newest.iter().all(|stack| stack.pid == second_pid));
-    assert!(with(&newest, "hot_seventy") > 0, "names of a program that is deleted");
+    assert!(
+        with(&newest, "hot_seventy") > 0,
+        "names of a program that is deleted"
+    );
     let oldest = stacks(&windows[0]);
     assert!(oldest.iter().all(|stack| stack.pid == first_pid));
 }
@@ -92,7 +98,11 @@ fn forks_and_execs_of_a_process_are_followed_and_its_end_is_no_error() {
     assert!(windows.iter().all(|window| services(window) == ["both"]));
     let all: Vec<_> = windows.iter().flat_map(|window| stacks(window)).collect();
     for function in ["parent_work", "child_work", "between_execs"] {
-        assert!(with(&all, function) > 10, "{function}: {}", with(&all, function));
+        assert!(
+            with(&all, function) > 10,
+            "{function}: {}",
+            with(&all, function)
+        );
     }
     let others = |pid: u32| pids.iter().all(|one| *one != pid.to_string());
     let children = all.iter().filter(|stack| others(stack.pid));
@@ -108,7 +118,9 @@ fn on_a_whole_node_every_process_is_the_host_s() {
     let folder = folder();
     let (workload, _) = busy(folder.path());
     let _idle = Orphan::start("pf-idle");
-    let mut agent = AgentCommand::new(folder.path()).args(["--all", "--frequency", "49"]).start();
+    let mut agent = AgentCommand::new(folder.path())
+        .args(["--all", "--frequency", "49"])
+        .start();
     wait_for_cpu(workload.pid(), 500_000_000);
     let windows = agent.wait_for_windows(2);
     let seen: Vec<_> = windows.iter().flat_map(|window| stacks(window)).collect();
@@ -117,6 +129,10 @@ fn on_a_whole_node_every_process_is_the_host_s() {
     for window in agent.windows() {
         super::assert_whole(&window);
         // Containers of other tests are services of their own.
-        assert!(services(&window).contains(&"host".to_owned()), "{:?}", services(&window));
+        assert!(
+            services(&window).contains(&"host".to_owned()),
+            "{:?}",
+            services(&window)
+        );
     }
 }

@@ -27,8 +27,12 @@ const ACCOUNTED_TOLERANCE: f64 = 0.02;
 /// read twice a second.
 fn found(agent: &mut Agent, workload: Workload) -> (Workload, u64) {
     workload.signal(Signal::SIGSTOP);
-    wait_until("it has stopped", LIMIT, || state(workload.pid()) == Some('T'));
-    agent.wait_for_metric("it is found", |metrics| metrics.value("perfprof_target_processes") == 1.0);
+    wait_until("it has stopped", LIMIT, || {
+        state(workload.pid()) == Some('T')
+    });
+    agent.wait_for_metric("it is found", |metrics| {
+        metrics.value("perfprof_target_processes") == 1.0
+    });
     let before_ns = cpu_ns(workload.pid());
     workload.signal(Signal::SIGCONT);
     (workload, before_ns)
@@ -66,10 +70,19 @@ fn all_is_in_the_windows(agent: &mut Agent, (workload, before_ns): (Workload, u6
     let total_s = (truth_sum(&truth, "total") - before_ns) as f64 / 1e9;
     let measured = seventy as f64 / all as f64;
     let within = tolerance(share, all) + stolen / total_s;
-    assert!((measured - share).abs() <= within, "{measured} is not {share} ± {within}");
-    let sampled: f64 = windows.iter().map(|window| sum(window, "cpu_seconds")).sum();
+    assert!(
+        (measured - share).abs() <= within,
+        "{measured} is not {share} ± {within}"
+    );
+    let sampled: f64 = windows
+        .iter()
+        .map(|window| sum(window, "cpu_seconds"))
+        .sum();
     let within = TOTAL_TOLERANCE * total_s + stolen;
-    assert!((sampled - total_s).abs() <= within, "{sampled} s is not {total_s} s ± {within}");
+    assert!(
+        (sampled - total_s).abs() <= within,
+        "{sampled} s is not {total_s} s ± {within}"
+    );
     let within = ACCOUNTED_TOLERANCE * total_s;
     assert!(
         (accounted - total_s).abs() <= within,
@@ -85,7 +98,9 @@ fn windows_of_a_name_hold_all_that_ran_under_it() {
     let folder = folder();
     let (program, name) = named("split_70_30.cpp", folder.path());
     // It waits for somebody of that name.
-    let mut agent = AgentCommand::new(folder.path()).args(["--comm", &name]).start();
+    let mut agent = AgentCommand::new(folder.path())
+        .args(["--comm", &name])
+        .start();
     let found = found(&mut agent, Workload::start_program(&program, &["2"]));
     all_is_in_the_windows(&mut agent, found, &name);
 }
@@ -99,7 +114,9 @@ fn windows_of_a_process_are_artifact_roots() {
     let (program, name) = named("split_70_30.cpp", folder.path());
     let workload = Workload::start_program(&program, &["2"]);
     let pid = workload.pid().to_string();
-    let mut agent = AgentCommand::new(folder.path()).args(["--pid", &pid]).start();
+    let mut agent = AgentCommand::new(folder.path())
+        .args(["--pid", &pid])
+        .start();
     let windows = agent.wait_for_windows(2);
     drop(workload);
     agent.end();
@@ -113,20 +130,39 @@ fn a_window_is_an_artifact_root(window: &Path, service: &str, folder: &Path) {
         command.args(words).current_dir(folder);
         let output = command.output().expect("perfprof can be run");
         let text = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&text).into_owned(),
+        )
     };
     let root = window.to_str().expect("text");
-    let config = format!(
-        "protocol_id: \"02\"\nperfprof:\n  services:\n    - name: {service}\n"
-    );
+    let config = format!("protocol_id: \"02\"\nperfprof:\n  services:\n    - name: {service}\n");
     fs::write(folder.join("gate.yaml"), config).expect("writable");
-    let (code, said) = run(&["gate", "diagnostics", "--artifacts", root, "--config", "gate.yaml"]);
+    let (code, said) = run(&[
+        "gate",
+        "diagnostics",
+        "--artifacts",
+        root,
+        "--config",
+        "gate.yaml",
+    ]);
     // A second proves too little, and there was no load test; but the window was read.
-    assert!(matches!(code, Some(exit::FAILED | exit::INCONCLUSIVE)), "{said}");
+    assert!(
+        matches!(code, Some(exit::FAILED | exit::INCONCLUSIVE)),
+        "{said}"
+    );
     assert!(!said.contains("was not recorded"), "{said}");
     let profile = super::profiles(window).remove(0);
-    let (code, said) = run(&["report", profile.to_str().expect("text"), "--artifacts", "again"]);
-    assert!(matches!(code, Some(exit::SUCCESS | exit::INCONCLUSIVE)), "{said}");
+    let (code, said) = run(&[
+        "report",
+        profile.to_str().expect("text"),
+        "--artifacts",
+        "again",
+    ]);
+    assert!(
+        matches!(code, Some(exit::SUCCESS | exit::INCONCLUSIVE)),
+        "{said}"
+    );
     assert!(folder.join("again/profiling-report.md").is_file());
 }
 
@@ -139,7 +175,11 @@ impl Quota {
     /// Of half a CPU.
     fn new(name: &str) -> Result<Quota, String> {
         let mut quota = Quota { dirs: Vec::new() };
-        for (hierarchy, file) in [("cpu", "cpu.cfs_quota_us"), ("cpuacct", "cpuacct.usage"), ("memory", "tasks")] {
+        for (hierarchy, file) in [
+            ("cpu", "cpu.cfs_quota_us"),
+            ("cpuacct", "cpuacct.usage"),
+            ("memory", "tasks"),
+        ] {
             let mount = Path::new("/sys/fs/cgroup").join(hierarchy);
             let dir = mount.join(name);
             if !mount.join(file).exists() && hierarchy != "cpu" {
@@ -172,7 +212,9 @@ impl Quota {
     }
 
     fn file(&self, name: &str) -> Option<String> {
-        self.dirs.iter().find_map(|dir| fs::read_to_string(dir.join(name)).ok())
+        self.dirs
+            .iter()
+            .find_map(|dir| fs::read_to_string(dir.join(name)).ok())
     }
 }
 
@@ -198,7 +240,9 @@ fn windows_of_a_cgroup_tell_what_its_quota_took() {
         Err(reason) => return skip("cgroup-v1", &reason),
     };
     let path = quota.dirs[0].to_str().expect("text");
-    let mut agent = AgentCommand::new(folder.path()).args(["--cgroup", path]).start();
+    let mut agent = AgentCommand::new(folder.path())
+        .args(["--cgroup", path])
+        .start();
     let found = found(&mut agent, quota.start(&program));
     let of = |metric: &str| format!("perfprof_target_{metric}_total{{service=\"{name}\"}}");
     let metrics = agent.wait_for_metric("throttling is told", |metrics| {
@@ -206,13 +250,21 @@ fn windows_of_a_cgroup_tell_what_its_quota_took() {
     });
     assert!(metrics.value(&of("throttled_periods")) >= 1.0);
     let stat = quota.file("cpu.stat").expect("there");
-    let throttled = stat.lines().find_map(|line| line.strip_prefix("nr_throttled "));
+    let throttled = stat
+        .lines()
+        .find_map(|line| line.strip_prefix("nr_throttled "));
     let throttled: f64 = throttled.and_then(|n| n.parse().ok()).expect("a number");
-    assert!(metrics.value(&of("throttled_periods")) <= throttled, "{stat}");
+    assert!(
+        metrics.value(&of("throttled_periods")) <= throttled,
+        "{stat}"
+    );
     let used = quota.file("cpuacct.usage").expect("there");
     let used: f64 = used.trim().parse().expect("a number");
     let accounted = metrics.value(&of("cpu_seconds"));
-    assert!(accounted > 0.0 && accounted <= used / 1e9, "{accounted} of {used} ns");
+    assert!(
+        accounted > 0.0 && accounted <= used / 1e9,
+        "{accounted} of {used} ns"
+    );
     all_is_in_the_windows(&mut agent, found, &name);
     drop(quota);
 }

@@ -66,7 +66,10 @@ impl AgentCommand {
         self
     }
 
-    pub(crate) fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> AgentCommand {
+    pub(crate) fn args<A: AsRef<OsStr>>(
+        mut self,
+        args: impl IntoIterator<Item = A>,
+    ) -> AgentCommand {
         self.command.args(args);
         self
     }
@@ -130,7 +133,9 @@ impl Agent {
         wait_until("the agent records", LIMIT, || {
             assert!(!self.has_ended(), "it has ended:\n{}", self.log());
             // The address may be that of one who was killed.
-            let is_there = self.address().is_some_and(|at| TcpStream::connect(at).is_ok());
+            let is_there = self
+                .address()
+                .is_some_and(|at| TcpStream::connect(at).is_ok());
             is_there && self.get("/readyz").status == 200
         });
     }
@@ -140,7 +145,10 @@ impl Agent {
     pub(crate) fn wait_for_word(&mut self, word: &str) {
         wait_until(&format!("`{word}` is said"), LIMIT, || {
             let log = self.log();
-            assert!(log.contains(word) || !self.has_ended(), "it has ended:\n{log}");
+            assert!(
+                log.contains(word) || !self.has_ended(),
+                "it has ended:\n{log}"
+            );
             log.contains(word)
         });
     }
@@ -173,7 +181,10 @@ impl Agent {
         self.signal(Signal::SIGTERM);
         let status = self.wait();
         assert_eq!(status.code(), Some(0), "{}", self.log());
-        assert!(!self.data.join("http-address").exists(), "nobody answers there any more");
+        assert!(
+            !self.data.join("http-address").exists(),
+            "nobody answers there any more"
+        );
     }
 
     /// Checks that it ended with `code` and said why.
@@ -204,7 +215,11 @@ impl Agent {
     /// With the token.
     #[track_caller]
     pub(crate) fn ask_with_token(&self, method: &str, path: &str) -> Response {
-        self.ask(method, path, &[&format!("Authorization: Bearer {}", self.token())])
+        self.ask(
+            method,
+            path,
+            &[&format!("Authorization: Bearer {}", self.token())],
+        )
     }
 
     #[track_caller]
@@ -253,7 +268,11 @@ impl Agent {
 
     /// Waits until a figure of the metrics is as it should be.
     #[track_caller]
-    pub(crate) fn wait_for_metric(&mut self, what: &str, holds: impl Fn(&Metrics) -> bool) -> Metrics {
+    pub(crate) fn wait_for_metric(
+        &mut self,
+        what: &str,
+        holds: impl Fn(&Metrics) -> bool,
+    ) -> Metrics {
         let mut metrics = self.metrics();
         wait_until(what, LIMIT, || {
             assert!(!self.has_ended(), "it has ended:\n{}", self.log());
@@ -277,13 +296,19 @@ impl Drop for Agent {
 
 /// Finished windows in a data directory, oldest first.
 pub(crate) fn windows_in(data: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(data.join("windows")).into_iter().flatten().flatten();
+    let entries = fs::read_dir(data.join("windows"))
+        .into_iter()
+        .flatten()
+        .flatten();
     let mut names: Vec<String> = entries
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .filter(|name| !name.starts_with('.') && !name.contains("-deep"))
         .collect();
     names.sort();
-    names.into_iter().map(|name| data.join("windows").join(name)).collect()
+    names
+        .into_iter()
+        .map(|name| data.join("windows").join(name))
+        .collect()
 }
 
 /// `window.json` of a window.
@@ -296,7 +321,10 @@ pub(crate) fn document(window: &Path) -> Value {
 
 /// The profiles of a window.
 pub(crate) fn profiles(window: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(window.join("diagnostics")).into_iter().flatten().flatten();
+    let entries = fs::read_dir(window.join("diagnostics"))
+        .into_iter()
+        .flatten()
+        .flatten();
     let mut profiles: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     profiles.retain(|path| path.to_string_lossy().ends_with(".pb.gz"));
     profiles
