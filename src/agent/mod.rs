@@ -20,7 +20,7 @@ mod upkeep;
 pub mod windows;
 
 pub use finishing::{Offer, Outlet};
-pub use run::{End, Signals, Staff, StartError, run};
+pub use run::{End, Lasting, Signals, Staff, StartError, run};
 pub use services::{Owners, Service};
 pub use settings::Settings;
 

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::deep::DeepRecordings;
 use super::finishing::{Finishing, Outlet};
-use super::http::{self, Site, Token};
+use super::http::{self, Door, Site, Token};
 use super::metrics::SinkFigures;
 use super::services::{Owners, Services};
 use super::session::{SessionEnd, Sessions};
@@ -65,6 +65,13 @@ pub enum StartError {
     Arm(String),
 }
 
+/// What outlives a reload: counters go on, and nobody who connects meanwhile is turned away.
+#[derive(Debug, Default)]
+pub struct Lasting {
+    state: Arc<State>,
+    door: Option<Door>,
+}
+
 /// Whom an agent works with.
 pub struct Staff<'a> {
     pub recorder: &'a mut dyn Recorder,
@@ -82,7 +89,12 @@ impl std::fmt::Debug for Staff<'_> {
 }
 
 /// Runs until a signal says otherwise.
-pub fn run(settings: &Settings, staff: Staff<'_>, signals: &Signals) -> Result<End, StartError> {
+pub fn run(
+    settings: &Settings,
+    staff: Staff<'_>,
+    signals: &Signals,
+    lasting: &mut Lasting,
+) -> Result<End, StartError> {
     let Staff {
         recorder,
         owners,
@@ -93,6 +105,8 @@ pub fn run(settings: &Settings, staff: Staff<'_>, signals: &Signals) -> Result<E
     } = staff;
     let windows = Windows::open(&settings.data, settings.disk_budget_bytes)?;
     let latest = windows.latest();
+    let state = lasting.state.clone();
+    tell_disk(&state, &windows, &*outlet);
     let windows = Arc::new(Mutex::new(windows));
     let token = match &settings.token_file {
         Some(path) => Token::read(path),
@@ -100,8 +114,15 @@ pub fn run(settings: &Settings, staff: Staff<'_>, signals: &Signals) -> Result<E
     };
     let token = token.map_err(StartError::Token)?;
     let addr = settings.listen;
-    let listener = http::listen(addr).map_err(|source| StartError::Listen { addr, source })?;
-    let state = Arc::new(State::default());
+    let door = Door::keep_or_open(&mut lasting.door, addr);
+    let door = door.map_err(|source| StartError::Listen { addr, source })?;
+    say.info(format!("HTTP at http://{}/", door.addr()));
+    // Also when the disk is full, there is somebody to ask.
+    if let Err(error) = door.announce(&settings.data) {
+        state.error("http-address");
+        say.warning(format!("{:#}", anyhow::Error::new(error)));
+    }
+    let door = &*door;
     let upkeep = Upkeep::new(settings.limits, &state, say);
     let ending = Arc::new(AtomicBool::new(false));
     let deep = DeepRecordings {
@@ -134,7 +155,7 @@ pub fn run(settings: &Settings, staff: Staff<'_>, signals: &Signals) -> Result<E
         });
         let serving = state.clone();
         threads.spawn(move || {
-            if let Err(error) = http::serve(listener, site, served_until) {
+            if let Err(error) = http::serve(door, site, served_until) {
                 serving.error("http");
                 say.warning(format!("the HTTP server has ended: {error}"));
             }
@@ -163,6 +184,14 @@ pub fn run(settings: &Settings, staff: Staff<'_>, signals: &Signals) -> Result<E
         let _ = end_serving.send(true);
         ended
     })
+}
+
+/// What stands on disk already.
+fn tell_disk(state: &State, windows: &Windows, outlet: &dyn Outlet) {
+    let mut figures = state.figures();
+    figures.disk_used_bytes = windows.used_bytes() + outlet.waiting_bytes();
+    figures.disk_budget_bytes = windows.budget_bytes();
+    figures.disk_windows = windows.count() as u64;
 }
 
 /// Session after session.

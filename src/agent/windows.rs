@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 const WINDOWS: &str = "windows";
@@ -69,10 +70,13 @@ impl Windows {
             .write(true)
             .open(&lock)
             .map_err(io("open", &lock))?;
-        let in_use = |_| OpenError::InUse {
-            path: data.to_owned(),
+        let refused = |(_, errno)| match errno {
+            Errno::EWOULDBLOCK => OpenError::InUse {
+                path: data.to_owned(),
+            },
+            errno => io("lock", &lock)(errno.into()),
         };
-        let held = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(in_use)?;
+        let held = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(refused)?;
         let mut names = Vec::new();
         for entry in fs::read_dir(&windows).map_err(io("list", &windows))? {
             let entry = entry.map_err(io("list", &windows))?;
@@ -88,12 +92,18 @@ impl Windows {
             let bytes = size_of(&windows.join(&name), 0);
             (name, bytes)
         };
-        Ok(Windows {
+        let windows = Windows {
             data: data.to_owned(),
             budget_bytes,
             finished: names.into_iter().map(sized).collect(),
             _lock: held,
-        })
+        };
+        match windows.mend_latest() {
+            // The next window will see to it.
+            Err(error) if error.kind() == ErrorKind::StorageFull => {}
+            mended => mended.map_err(io("mend", &windows.latest()))?,
+        }
+        Ok(windows)
     }
 
     /// An empty directory to be filled.
@@ -129,27 +139,52 @@ impl Windows {
     pub fn finish(&mut self, unfinished: Unfinished) -> io::Result<PathBuf> {
         let path = self.windows().join(&unfinished.name);
         sync_dir(&unfinished.path)?;
+        let is_newest = !unfinished.name.contains(DEEP)
+            && self
+                .newest()
+                .is_none_or(|newest| newest < unfinished.name.as_str());
+        // Whatever takes space comes before the window has its name: on a full disk it is either there or not.
+        if is_newest {
+            self.prepare_link(&unfinished.name)?;
+        }
         fs::rename(&unfinished.path, &path)?;
+        if is_newest {
+            fs::rename(self.prepared_link(), self.latest())?;
+        }
         sync_dir(&self.windows())?;
         let bytes = size_of(&path, 0);
         self.finished.push((unfinished.name.clone(), bytes));
         self.finished.sort();
-        let is_window = |name: &&str| !name.contains(DEEP);
-        let mut names = self.finished.iter().rev().map(|(name, _)| name.as_str());
-        if names.find(is_window) == Some(&unfinished.name) {
-            self.lead_to(&unfinished.name)?;
-        }
         Ok(path)
     }
 
-    fn lead_to(&self, name: &str) -> io::Result<()> {
-        let beside = self.data.join(format!(".{LATEST}"));
-        match fs::remove_file(&beside) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
+    /// The newest window that was not asked for.
+    fn newest(&self) -> Option<&str> {
+        let mut names = self.finished.iter().rev().map(|(name, _)| name.as_str());
+        names.find(|name| !name.contains(DEEP))
+    }
+
+    fn prepared_link(&self) -> PathBuf {
+        self.data.join(format!(".{LATEST}"))
+    }
+
+    fn prepare_link(&self, name: &str) -> io::Result<()> {
+        let beside = self.prepared_link();
+        remove_if_there(&beside)?;
+        symlink(Path::new(WINDOWS).join(name), &beside)
+    }
+
+    /// A crash may have come between a window and the link to it.
+    fn mend_latest(&self) -> io::Result<()> {
+        let Some(newest) = self.newest() else {
+            return remove_if_there(&self.latest());
+        };
+        let leads_to = fs::read_link(self.latest());
+        if leads_to.is_ok_and(|to| to == Path::new(WINDOWS).join(newest)) {
+            return Ok(());
         }
-        symlink(Path::new(WINDOWS).join(name), &beside)?;
-        fs::rename(&beside, self.latest())
+        self.prepare_link(newest)?;
+        fs::rename(self.prepared_link(), self.latest())
     }
 
     /// Removes the oldest windows until what is used, together with `others_bytes`, is within the budget; the newest stays.
@@ -249,6 +284,13 @@ pub fn size_of(path: &Path, depth: u32) -> u64 {
         .sum::<u64>()
 }
 
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
@@ -286,6 +328,7 @@ mod tests {
     fn what_a_crash_left_is_removed_and_what_was_finished_stays() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut windows = Windows::open(dir.path(), 1 << 20).expect("opened");
+        write(&mut windows, 6, 10);
         let path = write(&mut windows, 7, 10);
         let unfinished = windows.begin(8 * SECOND).expect("begun");
         let half = unfinished.path().to_owned();
@@ -294,10 +337,18 @@ mod tests {
             Windows::open(dir.path(), 1 << 20),
             Err(OpenError::InUse { .. })
         ));
+        let latest = windows.latest();
         drop(windows);
-        let windows = Windows::open(dir.path(), 1 << 20).expect("opened again");
-        assert!(path.exists() && !half.exists());
-        assert_eq!(windows.count(), 1);
+        // As if it had come between the window and the link to it.
+        for link in ["windows/1970-01-01T00-00-06Z", "windows/gone"] {
+            fs::remove_file(&latest).expect("there");
+            symlink(link, &latest).expect("made");
+            let windows = Windows::open(dir.path(), 1 << 20).expect("opened again");
+            assert!(path.exists() && !half.exists());
+            assert_eq!(windows.count(), 2);
+            let leads_to = fs::canonicalize(&latest).expect("leads somewhere");
+            assert_eq!(leads_to, fs::canonicalize(&path).expect("there"));
+        }
     }
 
     #[test]

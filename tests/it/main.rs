@@ -1,5 +1,6 @@
 //! What perfprof promises its users, one file per promise.
 
+mod agent;
 mod bad_input;
 mod capacity;
 mod capacity_command;

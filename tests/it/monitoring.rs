@@ -21,10 +21,10 @@ fn read(file: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("`{}`: {e}", path.display()))
 }
 
-/// What perfprof exports, one name a line.
+/// What perfprof exports.
 fn metrics() -> BTreeSet<String> {
-    let text = read("deploy/prometheus/metrics.txt");
-    text.lines().map(str::to_string).collect()
+    let names = perfprof::agent::metrics::NAMES.iter();
+    names.map(|(name, ..)| name.to_string()).collect()
 }
 
 /// Names of perfprof's metrics in a text.

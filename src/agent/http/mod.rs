@@ -13,12 +13,14 @@
 //! In: sockets. Out: answers. Requests are bounded in number, size and time; nothing but the newest window is read.
 
 mod answer;
+mod door;
+mod guests;
 mod query;
 mod token;
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,22 +31,26 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::deep::DeepRecordings;
 use super::metrics::{self, SinkFigures};
 use super::state::State;
 use crate::sys::usage::monotonic_ns;
 use answer::{Answer, Status};
+pub use door::Door;
+use guests::{Busy, Guests};
 pub(super) use token::Token;
 
-/// Connections at a time; more wait.
+/// Connections at a time.
 const MAX_CONNECTIONS: usize = 64;
 /// What a client gets to say what it wants.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEAD_BYTES: usize = 16 << 10;
 /// The thread that records shows every second that it lives, and between two sessions at least every minute.
 const MOST_STILL: Duration = Duration::from_secs(180);
+/// What answers that are being made get when the agent ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// What requests are answered from.
 pub(super) struct Site {
@@ -56,27 +62,17 @@ pub(super) struct Site {
     pub sinks: Box<dyn Fn() -> Vec<SinkFigures> + Send + Sync>,
 }
 
-/// Takes the address; an address that is in use is found before anything is recorded.
-pub(super) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(addr)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
 /// Answers until `ending` says so, or whoever would say so is gone.
-pub(super) fn serve(
-    listener: TcpListener,
-    site: Arc<Site>,
-    ending: watch::Receiver<bool>,
-) -> io::Result<()> {
+pub(super) fn serve(door: &Door, site: Arc<Site>, ending: watch::Receiver<bool>) -> io::Result<()> {
+    let listener = door.listener()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .max_blocking_threads(8)
         .build()?;
     let served = runtime.block_on(accept(listener, site, ending));
-    // Recordings that are being made end by themselves.
-    runtime.shutdown_background();
+    // A recording that is being made notices the end, and holds the data directory until then.
+    runtime.shutdown_timeout(LAST_ANSWERS);
     served
 }
 
@@ -86,11 +82,8 @@ async fn accept(
     mut ending: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut guests = Guests::new(MAX_CONNECTIONS);
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else {
-            return Ok(());
-        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = ending.wait_for(|ending| *ending) => return Ok(()),
@@ -100,9 +93,10 @@ async fn accept(
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let site = site.clone();
-        tokio::spawn(async move {
-            let service = service_fn(move |request| answer(site.clone(), request));
+        let (site, busy) = (site.clone(), Busy::default());
+        let is_busy = busy.clone();
+        let task = tokio::spawn(async move {
+            let service = service_fn(move |request| answer(site.clone(), busy.clone(), request));
             // An error is the client's: it went away, or did not speak HTTP.
             let _ = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -111,19 +105,22 @@ async fn accept(
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
-            drop(place);
         });
+        guests.take_in(is_busy, task.abort_handle());
     }
 }
 
 async fn answer(
     site: Arc<Site>,
+    busy: Busy,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     // Everything is read from disk or waits for a process.
     let head = request.map(|_| ());
     let is_head = head.method() == Method::HEAD;
+    busy.set(true);
     let made = tokio::task::spawn_blocking(move || route(&site, &head)).await;
+    busy.set(false);
     let answer = made.unwrap_or_else(|_| Answer::error(Status::Internal, "failed to answer"));
     Ok(answer.into_response(is_head))
 }

@@ -19,7 +19,7 @@ use super::status::Log;
 use super::stop::{Exit, Failure};
 use super::{plan, selecting};
 use crate::agent::budget::Limits;
-use crate::agent::{self, End, Settings, Signals, Staff, StartError};
+use crate::agent::{self, End, Lasting, Settings, Signals, Staff, StartError};
 use crate::sampling::{PidList, Scope};
 use crate::sys::usage::raise_open_files;
 use crate::target::container_names::Names;
@@ -37,25 +37,44 @@ pub(super) fn run(args: AgentArgs, log: &Log) -> Result<Exit, Failure> {
         privileges::drop_what_is_not_needed(log)?;
     }
     let signals = install_signals()?;
+    let mut lasting = Lasting::default();
+    // What to go back to, until what was read instead has been seen to work.
+    let mut former = None;
     loop {
-        let end = run_with(&args, &signals, log)?;
-        match end {
-            End::Terminated => return Ok(Exit::Success),
-            End::Reload => match config::again() {
+        match run_with(&args, &signals, &mut lasting, log) {
+            Ok(End::Terminated) => return Ok(Exit::Success),
+            Ok(End::Reload) => match config::again() {
                 Ok(new) => {
                     log.info("settings were read again");
-                    args = new;
+                    former = Some(std::mem::replace(&mut args, new));
                 }
                 Err(failure) => {
-                    log.warning("the settings stay as they were");
-                    log.failure(&failure);
+                    former = None;
+                    keep_settings(log, &failure);
                 }
             },
+            Err(failure) => {
+                let Some(before) = former.take() else {
+                    return Err(failure);
+                };
+                keep_settings(log, &failure);
+                args = before;
+            }
         }
     }
 }
 
-fn run_with(args: &AgentArgs, signals: &Signals, log: &Log) -> Result<End, Failure> {
+fn keep_settings(log: &Log, failure: &Failure) {
+    log.warning("the settings stay as they were");
+    log.failure(failure);
+}
+
+fn run_with(
+    args: &AgentArgs,
+    signals: &Signals,
+    lasting: &mut Lasting,
+    log: &Log,
+) -> Result<End, Failure> {
     let saying = Saying::new(log);
     let index = labelling::index(args, &saying)?;
     let scope = scope(&args.target, &index)?;
@@ -78,12 +97,11 @@ fn run_with(args: &AgentArgs, signals: &Signals, log: &Log) -> Result<End, Failu
     };
     let mut recorder = AgentRecorder::new(args, scope)?;
     log.info(format!(
-        "agent: windows of {:.0} s at {} Hz of {} in `{}`, http://{}/",
+        "agent: windows of {:.0} s at {} Hz of {} in `{}`",
         args.window.as_secs_f64(),
         args.frequency,
         recorder.what(),
-        args.data.display(),
-        args.listen
+        args.data.display()
     ));
     let symbols = recorder.symbol_source()?;
     let pushing = pushing::start(args, &saying)?;
@@ -95,7 +113,7 @@ fn run_with(args: &AgentArgs, signals: &Signals, log: &Log) -> Result<End, Failu
         symbols: &*symbols,
         say: &saying,
     };
-    let ended = agent::run(&settings, staff, signals);
+    let ended = agent::run(&settings, staff, signals, lasting);
     ended.map_err(|error| match (error, recorder.take_failure()) {
         (StartError::Arm(_), Some(failure)) => failure,
         (error @ StartError::Arm(_), None) => Failure::new(Exit::Failed, error),

@@ -38,7 +38,7 @@ pub(in crate::cli) struct AgentArgs {
     /// Memory that the agent may use, with its maps in the kernel
     #[arg(long, value_name = "SIZE", default_value = "256Mi", value_parser = size)]
     pub max_memory: u64,
-    /// Address of the HTTP server
+    /// Address of the HTTP server; port 0 takes a free one, which DATA/http-address then names
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9871")]
     pub listen: SocketAddr,
     /// File with the token that a request for a recording must show [default: one is made, DATA/http-token]

@@ -1,5 +1,6 @@
 //! What the tests stand on: workloads with a known truth, recordings of them, and an honest way to skip.
 
+pub(crate) mod agent;
 pub(crate) mod backend;
 pub(crate) mod compile;
 pub(crate) mod contained;
