@@ -67,7 +67,7 @@ const VERDICTS: [&str; 3] = ["trusted", "inconclusive", "empty"];
 const DROPPED: [&str; 4] = ["rotation", "disk-full", "not-written", "busy"];
 const REDUCTIONS: [&str; 3] = ["cpu", "memory", "exhausted"];
 const RECORDINGS: [&str; 4] = ["trusted", "inconclusive", "failed", "refused"];
-const ERRORS: [&str; 4] = ["recording", "finishing", "queue", "http"];
+const ERRORS: [&str; 5] = ["recording", "finishing", "queue", "http", "http-address"];
 
 #[derive(Debug)]
 pub struct State {
