@@ -34,13 +34,10 @@ pub(super) fn drop_what_is_not_needed(log: &Log) -> Result<(), Failure> {
     let host = Host::inspect();
     let held = CapSet::own();
     let mut needed = CapSet::of(&NEEDED).bits();
-    let paranoid = host
-        .sysctls
-        .perf_event_paranoid
-        .unwrap_or(MOST_PARANOID as _);
+    let paranoid = host.sysctls.perf_event_paranoid.unwrap_or(MOST_PARANOID);
     // Before 5.8 there were no PERFMON and BPF.
     let is_old = !held.has(Capability::Perfmon) || !held.has(Capability::Bpf);
-    if i64::from(paranoid) > MOST_PARANOID || is_old {
+    if paranoid > MOST_PARANOID || is_old {
         needed |= CapSet::of(&[Capability::SysAdmin]).bits();
     }
     privileges::keep_only(needed)

@@ -41,7 +41,7 @@ const RULES: [Rule; 7] = [
     Rule {
         id: "cap_checkpoint_restore",
         capability: Capability::CheckpointRestore,
-        lost: "no symbols for binaries that were deleted or replaced while running (/proc/PID/map_files)",
+        lost: "no symbols for binaries that were deleted or replaced while running (/proc/PID/map_files; of other users than root with DAC_READ_SEARCH only)",
         admin_covers: true,
     },
     Rule {

@@ -295,9 +295,12 @@ pub struct MapProblems {
     pub not_followed: u64,
 }
 
+/// What an address is, or why nobody knows, and what stands beside it.
+type Named = (Result<Known, Unresolved>, Option<String>);
+
 /// What was known of addresses of generated code at one time.
 #[derive(Debug, Default)]
-pub struct CodeNames(HashMap<(PlaceIx, u64), (Result<Known, Unresolved>, Option<String>)>);
+pub struct CodeNames(HashMap<(PlaceIx, u64), Named>);
 
 impl CodeNames {
     /// What is known of an address in a place; else why it is not.
