@@ -6,8 +6,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
+
+/// How often the last answers are looked after.
+const STEP: Duration = Duration::from_millis(20);
 
 /// Whether a request of a connection is being answered.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +50,16 @@ impl Guests {
         let last = self.present.len() - 1;
         if let Some((_, task)) = self.present.remove(oldest.unwrap_or(last)) {
             task.abort();
+        }
+    }
+
+    /// Lets those that are being answered have their answer, within that time.
+    pub async fn see_off(&self, within: Duration) {
+        let busy = |(busy, _): &&(Busy, AbortHandle)| busy.0.load(Ordering::Relaxed);
+        let answered: Vec<_> = self.present.iter().filter(busy).collect();
+        let until = Instant::now() + within;
+        while Instant::now() < until && !answered.iter().all(|(_, task)| task.is_finished()) {
+            tokio::time::sleep(STEP).await;
         }
     }
 }

@@ -86,7 +86,7 @@ async fn accept(
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = ending.wait_for(|ending| *ending) => return Ok(()),
+            _ = ending.wait_for(|ending| *ending) => break,
         };
         // A connection that ended before it began, or no file left for one: the next may do better.
         let Ok((stream, _)) = accepted else {
@@ -108,6 +108,8 @@ async fn accept(
         });
         guests.take_in(is_busy, task.abort_handle());
     }
+    guests.see_off(LAST_ANSWERS).await;
+    Ok(())
 }
 
 async fn answer(
