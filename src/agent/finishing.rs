@@ -55,6 +55,8 @@ struct Finished {
     service: Arc<Service>,
     profile: Profile,
     analysis: Analysis,
+    /// Of the profile, once it is complete.
+    pprof_gz: Vec<u8>,
 }
 
 /// The state of the thread.
@@ -164,6 +166,7 @@ impl<'a> Finishing<'a> {
                 service,
                 profile,
                 analysis,
+                pprof_gz: Vec::new(),
             });
         }
         finished.sort_by_key(|f| std::cmp::Reverse(f.profile.total_cpu_ns()));
@@ -206,7 +209,7 @@ impl<'a> Finishing<'a> {
                 service: &part.service,
                 started_unix_ns,
                 duration_ns,
-                pprof_gz: &pprof::encode(&part.profile),
+                pprof_gz: &part.pprof_gz,
             };
             if let Err(error) = self.outlet.offer(&offer) {
                 self.state.error("queue");
@@ -267,7 +270,7 @@ impl<'a> Finishing<'a> {
             if ix < MAX_REPORTED {
                 let extra =
                     artifacts::with_capacity(&part.profile, &part.analysis, &Planning::default());
-                let exports = exports(&part.profile);
+                let exports = exports(part);
                 artifacts::publish(
                     &root,
                     &part.profile,
@@ -279,10 +282,7 @@ impl<'a> Finishing<'a> {
             } else {
                 let stamp = artifacts::basic_stamp(started_unix_ns);
                 let name = format!("{}-{stamp}.pb.gz", artifacts::slug(&part.service.name));
-                write_atomic(
-                    &root.diagnostics().join(name),
-                    &pprof::encode(&part.profile),
-                )?;
+                write_atomic(&root.diagnostics().join(name), &part.pprof_gz)?;
             }
         }
         let document = format!("{:#}\n", document(finished, started_unix_ns, duration_ns));
@@ -340,7 +340,7 @@ fn part_of(
     part
 }
 
-/// Every section says what the whole agent cost.
+/// Every section says what the whole agent cost; with that, the profile is complete.
 fn with_cost(mut finished: Vec<Finished>, cost: WindowCost, finish_ns: u64) -> Vec<Finished> {
     for part in &mut finished {
         part.profile.recording.self_cost = SelfCost {
@@ -350,17 +350,18 @@ fn with_cost(mut finished: Vec<Finished>, cost: WindowCost, finish_ns: u64) -> V
             bpf_runs: None,
             finish_ns,
         };
+        part.pprof_gz = pprof::encode(&part.profile);
     }
     finished
 }
 
-fn exports(profile: &Profile) -> Vec<Export> {
+fn exports(part: &Finished) -> Vec<Export> {
     let mut exports = vec![Export {
         extension: "pb.gz".into(),
-        bytes: pprof::encode(profile),
+        bytes: part.pprof_gz.clone(),
     }];
-    if profile.total_count() > 0
-        && let Ok(svg) = flamegraph::render(profile)
+    if part.profile.total_count() > 0
+        && let Ok(svg) = flamegraph::render(&part.profile)
     {
         exports.push(Export {
             extension: "svg".into(),
