@@ -9,13 +9,14 @@ use super::Effort;
 /// A debt may take so long to be repaid, seconds: with one percent of a CPU that is what three seconds of starting up take. A
 /// rate that costs twice what it may is found out after this time, one that costs ten times as much after a ninth of it.
 const PATIENCE_S: f64 = 300.0;
-/// Windows without a debt before a lowered rate is raised.
+/// Windows within the budget before a lowered rate is raised; twice as many after each time that was too early.
 const CALM_WINDOWS: u32 = 10;
+const MOST_CALM_WINDOWS: u32 = 640;
 /// Part of the memory budget from which memory is given back.
 const NEARLY_FULL: f64 = 0.9;
 /// Unwind tables get at most this part of the memory budget, and at least so much.
 const UNWIND_PART: u64 = 4;
-const LEAST_UNWIND_BYTES: u64 = 2 << 20;
+const LEAST_UNWIND_BYTES: u64 = 8 << 20;
 const MOST_UNWIND_BYTES: u64 = 128 << 20;
 /// And debug information, while it is read.
 const SYMBOL_PART: u64 = 2;
@@ -55,6 +56,7 @@ pub struct Budget {
     effort: Effort,
     debt_s: f64,
     calm: u32,
+    calm_needed: u32,
 }
 
 impl Budget {
@@ -70,6 +72,7 @@ impl Budget {
             },
             debt_s: 0.0,
             calm: 0,
+            calm_needed: CALM_WINDOWS,
         }
     }
 
@@ -98,7 +101,7 @@ impl Budget {
         }
         self.calm = if self.debt_s > 0.0 { 0 } else { self.calm + 1 };
         let asked = self.limits.frequency_hz;
-        if self.calm >= CALM_WINDOWS && self.effort.frequency_hz < asked {
+        if self.calm >= self.calm_needed && self.effort.frequency_hz < asked {
             self.calm = 0;
             self.effort.frequency_hz = (self.effort.frequency_hz * 3).div_ceil(2).min(asked);
         }
@@ -107,26 +110,34 @@ impl Budget {
 
     /// A rate that would have cost what is allowed.
     fn save_cpu(&mut self, affordable: f64) -> Reduction {
-        let frequency_hz = self.effort.frequency_hz;
-        let lower = (f64::from(frequency_hz) * affordable).floor() as u32;
-        self.calm = 0;
         // What was used cannot be given back; the new rate is judged by what it costs itself.
         self.debt_s = 0.0;
-        self.effort.frequency_hz = lower.clamp(1, frequency_hz.saturating_sub(1).max(1));
-        match self.effort.frequency_hz < frequency_hz {
+        match self.lower_rate(affordable) {
             true => Reduction::Cpu,
             false => Reduction::Exhausted,
         }
     }
 
+    /// What is kept of a window grows with its samples; tables and debug information give way with them.
     fn save_memory(&mut self) -> Reduction {
         let before = self.effort;
         self.effort.unwind_bytes = (before.unwind_bytes / 2).max(LEAST_UNWIND_BYTES);
         self.effort.symbol_bytes = (before.symbol_bytes / 2).max(LEAST_SYMBOL_BYTES);
+        self.lower_rate(0.5);
         match self.effort == before {
             true => Reduction::Exhausted,
             false => Reduction::Memory,
         }
+    }
+
+    /// False: it is as low as it can be.
+    fn lower_rate(&mut self, factor: f64) -> bool {
+        let before = self.effort.frequency_hz;
+        let lower = (f64::from(before) * factor).floor() as u32;
+        self.effort.frequency_hz = lower.clamp(1, before.saturating_sub(1).max(1));
+        self.calm = 0;
+        self.calm_needed = (2 * self.calm_needed).min(MOST_CALM_WINDOWS);
+        self.effort.frequency_hz < before
     }
 }
 
@@ -169,7 +180,7 @@ mod tests {
         });
         assert!(lowered.count() >= 1);
         assert!(costs(&budget).cpu_s <= 0.6, "{:?}", budget.effort());
-        for _ in 0..60 {
+        for _ in 0..500 {
             budget.window(cost(0.1));
         }
         assert_eq!(budget.effort().frequency_hz, 19);

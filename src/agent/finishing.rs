@@ -25,7 +25,7 @@ use crate::render::{flamegraph, units};
 use crate::store::pprof;
 use crate::symbolize::options::SymbolOptions;
 use crate::symbolize::{KeptNames, KernelNames, Places};
-use crate::sys::usage::monotonic_ns;
+use crate::sys::usage::{give_back_memory, monotonic_ns};
 use crate::target::gauges::Gauges;
 
 /// Services with a section in the report, those that used most; the others have their profile only, because drawing costs
@@ -92,6 +92,11 @@ impl<'a> Finishing<'a> {
 
     /// From what was recorded to files.
     pub fn finish(&mut self, window: Window) {
+        self.finish_all(window);
+        give_back_memory();
+    }
+
+    fn finish_all(&mut self, window: Window) {
         let begun_ns = monotonic_ns();
         let started_unix_ns = window.started_unix_ns;
         let duration_ns = window.recorded.duration_ns;

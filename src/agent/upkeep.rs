@@ -164,8 +164,9 @@ impl<'a> Upkeep<'a> {
             Some(Reduction::Memory) => (
                 "memory",
                 format!(
-                    "near the memory budget ({} MiB in use): unwind tables get {} MiB from now on",
+                    "near the memory budget ({} MiB in use): sampling at {} Hz, with {} MiB for unwind tables, from now on",
                     cost.memory_bytes >> 20,
+                    effort.frequency_hz,
                     effort.unwind_bytes >> 20
                 ),
             ),

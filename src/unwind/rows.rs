@@ -28,6 +28,9 @@ const MAX_INDEXED: usize = 4 << 20;
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
+/// Rows that are remembered, some hundred bytes each; beyond, they are looked up anew.
+const MAX_REMEMBERED: usize = 50_000;
+
 /// How to compute a value of the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
@@ -86,6 +89,9 @@ pub struct Rows {
 impl Rows {
     /// The row for `addr`; `None` where there is no unwind information.
     pub fn find(&mut self, binary: &Binary, addr: ElfAddr) -> Option<Rc<Row>> {
+        if self.by_addr.len() >= MAX_REMEMBERED {
+            self.by_addr.clear();
+        }
         let indices = &mut self.indices;
         self.by_addr
             .entry((binary.ix, addr))
