@@ -93,19 +93,33 @@ impl Budget {
     pub fn window(&mut self, cost: Cost) -> Option<Reduction> {
         let allowed_s = self.limits.cpu_cores * cost.wall_s;
         self.debt_s = (self.debt_s + cost.cpu_s - allowed_s).max(0.0);
-        if cost.memory_bytes as f64 > NEARLY_FULL * self.limits.memory_bytes as f64 {
-            return Some(self.save_memory());
+        let over_memory = cost.memory_bytes as f64 > NEARLY_FULL * self.limits.memory_bytes as f64;
+        let over_cpu = self.debt_s > PATIENCE_S * self.limits.cpu_cores && cost.cpu_s > allowed_s;
+        let saved = [
+            over_cpu.then(|| self.save_cpu(allowed_s / cost.cpu_s)),
+            over_memory.then(|| self.save_memory()),
+        ];
+        let saved = saved.into_iter().flatten();
+        // What helped is worth more telling than what is exhausted.
+        let saved = saved.min_by_key(|reduction| *reduction == Reduction::Exhausted);
+        if saved.is_none() {
+            self.recover();
         }
-        if self.debt_s > PATIENCE_S * self.limits.cpu_cores && cost.cpu_s > allowed_s {
-            return Some(self.save_cpu(allowed_s / cost.cpu_s));
-        }
+        saved
+    }
+
+    /// After some calm windows a little more is done.
+    fn recover(&mut self) {
         self.calm = if self.debt_s > 0.0 { 0 } else { self.calm + 1 };
-        let asked = self.limits.frequency_hz;
-        if self.calm >= self.calm_needed && self.effort.frequency_hz < asked {
-            self.calm = 0;
-            self.effort.frequency_hz = (self.effort.frequency_hz * 3).div_ceil(2).min(asked);
+        let (asked, first) = (self.limits.frequency_hz, Budget::new(self.limits).effort);
+        if self.calm < self.calm_needed || self.effort == first {
+            return;
         }
-        None
+        self.calm = 0;
+        let effort = &mut self.effort;
+        effort.frequency_hz = (effort.frequency_hz * 3).div_ceil(2).min(asked);
+        effort.unwind_bytes = (effort.unwind_bytes * 2).min(first.unwind_bytes);
+        effort.symbol_bytes = (effort.symbol_bytes * 2).min(first.symbol_bytes);
     }
 
     /// A rate that would have cost what is allowed.
@@ -207,5 +221,22 @@ mod tests {
         assert!(budget.effort().unwind_bytes < before.unwind_bytes);
         let last = (0..10).filter_map(|_| budget.window(full)).last();
         assert_eq!(last, Some(Reduction::Exhausted));
+        for _ in 0..4000 {
+            assert_eq!(budget.window(cost(0.1)), None);
+        }
+        assert_eq!(budget.effort(), before);
+    }
+
+    #[test]
+    fn one_budget_does_not_hide_the_other() {
+        let mut budget = Budget::new(LIMITS);
+        let both = Cost {
+            memory_bytes: 250 << 20,
+            ..cost(3.0)
+        };
+        for _ in 0..40 {
+            budget.window(both);
+        }
+        assert_eq!(budget.effort().frequency_hz, 1);
     }
 }

@@ -4,6 +4,7 @@
 //! In: a [`Window`] as it was recorded. Out: a directory under `windows/`, figures, and an offer to the sinks. A full disk costs
 //! the oldest windows; what cannot be written all the same is dropped and counted.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -31,6 +32,11 @@ use crate::target::gauges::Gauges;
 /// Services with a section in the report, those that used most; the others have their profile only, because drawing costs
 /// more than recording.
 const MAX_REPORTED: usize = 8;
+
+/// A profile is written once for the window and once for each sink.
+const MOST_COPIES: u64 = 5;
+/// What pictures and documents of a window take besides.
+const SPARE_BYTES: u64 = 512 << 10;
 
 /// What one service brought in a window.
 #[derive(Debug)]
@@ -108,12 +114,38 @@ impl<'a> Finishing<'a> {
             .iter()
             .map(|f| (&f.service, &f.profile, &f.analysis.coverage));
         self.state.figures().add_window(&judged.collect::<Vec<_>>());
+        self.state.figures().last_window_unix_ns = Some(started_unix_ns + duration_ns);
         if finished.is_empty() {
+            self.rotate();
+            self.tell_disk();
             return;
         }
         let finished = with_cost(finished, cost, monotonic_ns() - begun_ns);
+        self.make_room(&finished);
         self.offer(&finished, started_unix_ns, duration_ns);
         self.write(&finished, started_unix_ns, duration_ns);
+        self.rotate();
+        self.tell_disk();
+    }
+
+    /// The oldest windows give way before the disk is full: whoever queues a profile has nothing else to give up.
+    fn make_room(&self, finished: &[Finished]) {
+        let profiles: usize = finished.iter().map(|part| part.pprof_gz.len()).sum();
+        let wanted = MOST_COPIES * profiles as u64 + SPARE_BYTES;
+        while free_bytes(&locked(&self.windows).windows()).is_some_and(|free| free < wanted)
+            && locked(&self.windows).count() > 1
+            && locked(&self.windows).drop_oldest()
+        {
+            self.dropped("disk-full", 1);
+        }
+    }
+
+    fn rotate(&self) {
+        let dropped = locked(&self.windows).rotate(self.outlet.waiting_bytes());
+        self.dropped("rotation", dropped);
+    }
+
+    fn tell_disk(&self) {
         let mut figures = self.state.figures();
         let windows = locked(&self.windows);
         figures.disk_used_bytes = windows.used_bytes() + self.outlet.waiting_bytes();
@@ -133,7 +165,14 @@ impl<'a> Finishing<'a> {
             nobody,
             mut used,
         } = window;
-        let owner = |pid: u32| by_pid.get(&pid).cloned().unwrap_or_else(|| nobody.clone());
+        // What has one name is one service, also when a container of that name has followed another.
+        let mut by_name: HashMap<&str, &Arc<Service>> = HashMap::new();
+        for service in by_pid.values().chain([&nobody]) {
+            let same = by_name.entry(&service.name).or_insert(service);
+            *same = (*same).max(service);
+        }
+        let owner =
+            |pid: u32| Arc::clone(by_name[by_pid.get(&pid).unwrap_or(&nobody).name.as_str()]);
         let names = self.names(session, effort);
         let places = Places {
             binaries: &recorded.binaries,
@@ -246,11 +285,7 @@ impl<'a> Finishing<'a> {
                 }
             }
         }
-        let dropped = locked(&self.windows).rotate(self.outlet.waiting_bytes());
-        self.dropped("rotation", dropped);
-        let mut figures = self.state.figures();
-        figures.last_window_unix_ns = Some(started_unix_ns + duration_ns);
-        figures.trouble = None;
+        self.state.figures().trouble = None;
     }
 
     fn try_write(
@@ -374,6 +409,12 @@ fn exports(part: &Finished) -> Vec<Export> {
         });
     }
     exports
+}
+
+/// What an unprivileged writer may still take of the disk; `None` where the kernel does not say (statvfs(3)).
+fn free_bytes(path: &Path) -> Option<u64> {
+    let stat = nix::sys::statvfs::statvfs(path).ok()?;
+    Some(stat.blocks_available() * stat.fragment_size())
 }
 
 /// `window.json`: which services, with which labels and verdicts.

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::services::Service;
+use super::services::{SHOWN_LABELS, Service};
 use super::state::{Figures, ServiceFigures};
 
 /// A counter only grows; a gauge is as of now.
@@ -51,7 +51,7 @@ pub const NAMES: &[Meaning] = &[
     (
         "perfprof_last_window_timestamp_seconds",
         Gauge,
-        "When the newest window on disk ended.",
+        "When the last window ended, whatever it brought.",
     ),
     (
         "perfprof_coverage_ratio",
@@ -301,10 +301,9 @@ fn samples<'a>(name: &str, f: &'a Figures, sinks: &'a [SinkFigures]) -> Vec<(Lab
     }
 }
 
-/// The labels by which Kubernetes' own metrics tell services apart, too.
 fn labels_of(service: &Service) -> Labels<'_> {
     let mut labels = vec![("service", service.name.as_str())];
-    for label in ["namespace", "pod", "container"] {
+    for label in SHOWN_LABELS {
         if let Some(value) = service.labels.get(label) {
             labels.push((label, value));
         }
@@ -330,7 +329,6 @@ fn escaped(value: &str) -> String {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
     /// Figures in which everything is there.
     fn full() -> (Figures, Vec<SinkFigures>) {
@@ -357,7 +355,7 @@ mod tests {
             reductions: BTreeMap::from([("cpu", 1)]),
             recordings: BTreeMap::from([("complete", 1)]),
             errors: BTreeMap::from([("arm", 1)]),
-            services: BTreeMap::from([(Arc::new(service), used)]),
+            services: BTreeMap::from([(service, used)]),
             ..Figures::default()
         };
         let sink = SinkFigures {

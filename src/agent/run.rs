@@ -17,7 +17,7 @@ use super::finishing::{Finishing, Outlet};
 use super::http::{self, Door, Site, Token};
 use super::metrics::SinkFigures;
 use super::services::{Owners, Services};
-use super::session::{SessionEnd, Sessions};
+use super::session::{ENDED, SessionEnd, Sessions};
 use super::settings::Settings;
 use super::state::State;
 use super::upkeep::Upkeep;
@@ -39,6 +39,13 @@ pub struct Signals {
     pub stop: StopSignals,
     pub terminate: Arc<AtomicBool>,
     pub reload: Arc<AtomicBool>,
+}
+
+impl Lasting {
+    /// Whether nothing has run yet.
+    pub fn is_new(&self) -> bool {
+        self.door.is_none()
+    }
 }
 
 /// Why the agent stopped.
@@ -225,7 +232,7 @@ fn record(
                     return Ok(end);
                 }
             }
-            Err(why) if !has_begun => return Err(StartError::Arm(why)),
+            Err(why) if !has_begun || why == ENDED => return Err(StartError::Arm(why)),
             Err(why) => {
                 sessions.state.error("recording");
                 let why = format!(

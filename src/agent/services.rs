@@ -23,6 +23,23 @@ pub struct Service {
     pub labels: BTreeMap<String, String>,
 }
 
+/// Labels by which Kubernetes' own metrics tell services apart, too.
+pub const SHOWN_LABELS: [&str; 3] = ["namespace", "pod", "container"];
+
+impl Service {
+    /// With the labels that metrics have: others change while the service stays the same.
+    pub fn as_shown(&self) -> Service {
+        let shown = |(name, _): &(&String, &String)| SHOWN_LABELS.contains(&name.as_str());
+        let labels = self.labels.iter().filter(shown);
+        Service {
+            name: self.name.clone(),
+            labels: labels
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+        }
+    }
+}
+
 /// Tells whose a process is.
 pub trait Owners {
     /// `None` for a process that has gone before it was looked at.

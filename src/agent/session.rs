@@ -25,6 +25,9 @@ const PACE: Pace = Pace {
     observe_ns: 1_000_000_000,
 };
 
+/// Nothing that is recorded would be kept.
+pub(super) const ENDED: &str = "the thread that writes windows has ended";
+
 /// What a window brought, on its way to being named and written.
 #[derive(Debug)]
 pub(super) struct Window {
@@ -110,7 +113,7 @@ impl Sessions<'_> {
                 let recorded = recording.cut(sampler).map_err(|error| error.to_string())?;
                 let not_followed = recorded.not_followed;
                 let window = window(recorded, self);
-                self.hand_on(window);
+                self.hand_on(window)?;
                 if not_followed == 0 {
                     continue;
                 }
@@ -119,9 +122,7 @@ impl Sessions<'_> {
             let recorded = recorded.map_err(|error| error.to_string())?;
             let window = window(recorded, self);
             // Nothing is being recorded that could be missed.
-            if self.windows.send(window).is_err() {
-                self.state.error("finishing");
-            }
+            self.windows.send(window).map_err(|_| ENDED.to_owned())?;
             return Ok(match reason {
                 StopReason::Interrupted => SessionEnd::Interrupted,
                 _ => SessionEnd::Anew,
@@ -138,7 +139,7 @@ impl Sessions<'_> {
     }
 
     /// Whoever writes may be slow; recording does not wait.
-    fn hand_on(&self, window: Window) {
+    fn hand_on(&self, window: Window) -> Result<(), String> {
         match self.windows.try_send(window) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
@@ -152,7 +153,8 @@ impl Sessions<'_> {
                     "a window was dropped: the one before it is still being written".into(),
                 );
             }
-            Err(TrySendError::Disconnected(_)) => self.state.error("finishing"),
+            Err(TrySendError::Disconnected(_)) => return Err(ENDED.to_owned()),
         }
+        Ok(())
     }
 }

@@ -24,7 +24,8 @@ pub struct Figures {
     pub incomplete: BTreeMap<String, u64>,
     /// By reason, frames weighted by samples.
     pub unresolved: BTreeMap<String, u64>,
-    pub services: BTreeMap<Arc<Service>, ServiceFigures>,
+    /// By what is told of a service: a restarted container goes on where the former ended.
+    pub services: BTreeMap<Service, ServiceFigures>,
     pub self_cpu_ns: u64,
     pub self_memory_bytes: u64,
     pub bpf_memory_bytes: u64,
@@ -130,7 +131,7 @@ impl Figures {
             add(&mut self.incomplete, &coverage.stacks);
             add(&mut self.unresolved, &coverage.symbols);
             trusted &= coverage.verdict == Verdict::Trusted;
-            let figures = self.services.entry(Arc::clone(service)).or_default();
+            let figures = self.services.entry(service.as_shown()).or_default();
             figures.take(profile, coverage);
         }
         let verdict = match (parts.is_empty(), trusted) {

@@ -170,13 +170,11 @@ impl<'a> Upkeep<'a> {
                     effort.unwind_bytes >> 20
                 ),
             ),
+            // In the same words each time, so that it is said once.
             Some(Reduction::Exhausted) => (
                 "exhausted",
-                format!(
-                    "over the budget with {} ms of CPU time in a window and {} MiB, and nothing is left to lower",
-                    (cost.cpu_ns + cost.bpf_run_ns) / 1_000_000,
-                    cost.memory_bytes >> 20
-                ),
+                "over the budget, and nothing is left to lower; /metrics has what is used"
+                    .to_owned(),
             ),
         };
         *figures.reductions.entry(reason).or_default() += 1;

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -62,7 +62,12 @@ impl Windows {
             }
         };
         let windows = data.join(WINDOWS);
-        fs::create_dir_all(&windows).map_err(io("create", &windows))?;
+        // What a service runs, and where, is its owner's business.
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&windows)
+            .map_err(io("create", &windows))?;
         let lock = data.join(LOCK);
         let file = fs::OpenOptions::new()
             .create(true)
@@ -83,7 +88,7 @@ impl Windows {
             let name = entry.file_name().to_string_lossy().into_owned();
             if name.starts_with(UNFINISHED) {
                 fs::remove_dir_all(entry.path()).map_err(io("remove", &entry.path()))?;
-            } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            } else if is_own(&name) && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 names.push(name);
             }
         }
@@ -139,10 +144,7 @@ impl Windows {
     pub fn finish(&mut self, unfinished: Unfinished) -> io::Result<PathBuf> {
         let path = self.windows().join(&unfinished.name);
         sync_dir(&unfinished.path)?;
-        let is_newest = !unfinished.name.contains(DEEP)
-            && self
-                .newest()
-                .is_none_or(|newest| newest < unfinished.name.as_str());
+        let is_newest = !unfinished.name.contains(DEEP);
         // Whatever takes space comes before the window has its name: on a full disk it is either there or not.
         if is_newest {
             self.prepare_link(&unfinished.name)?;
@@ -153,8 +155,8 @@ impl Windows {
         }
         sync_dir(&self.windows())?;
         let bytes = size_of(&path, 0);
+        // By the order in which they were finished: a clock may have been set back.
         self.finished.push((unfinished.name.clone(), bytes));
-        self.finished.sort();
         Ok(path)
     }
 
@@ -269,6 +271,16 @@ pub fn stamp(unix_ns: u64) -> String {
     time.strftime("%Y-%m-%dT%H-%M-%SZ").to_string()
 }
 
+/// Whether a name is one that [`stamp`] gives, with or without what follows. What somebody else put here is left alone.
+fn is_own(name: &str) -> bool {
+    const PATTERN: &[u8] = b"0000-00-00T00-00-00Z";
+    let fits = |(byte, of): (u8, &u8)| match of {
+        b'0' => byte.is_ascii_digit(),
+        of => byte == *of,
+    };
+    name.len() >= PATTERN.len() && name.bytes().zip(PATTERN).all(fits)
+}
+
 /// What a directory takes on disk. No link is followed.
 pub fn size_of(path: &Path, depth: u32) -> u64 {
     let Ok(meta) = fs::symlink_metadata(path) else {
@@ -349,6 +361,21 @@ mod tests {
             let leads_to = fs::canonicalize(&latest).expect("leads somewhere");
             assert_eq!(leads_to, fs::canonicalize(&path).expect("there"));
         }
+    }
+
+    #[test]
+    fn others_folders_are_left_alone_and_a_clock_may_be_set_back() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let saved = dir.path().join("windows/saved");
+        fs::create_dir_all(&saved).expect("made");
+        let mut windows = Windows::open(dir.path(), 1 << 20).expect("opened");
+        assert_eq!(windows.count(), 0);
+        write(&mut windows, 1000, 10);
+        let newest = write(&mut windows, 7, 10);
+        let latest = fs::canonicalize(windows.latest()).expect("leads somewhere");
+        assert_eq!(latest, fs::canonicalize(&newest).expect("there"));
+        windows.rotate(1 << 30);
+        assert!(newest.exists() && saved.exists());
     }
 
     #[test]

@@ -24,8 +24,9 @@ use crate::sampling::{PidList, Scope};
 use crate::sys::usage::raise_open_files;
 use crate::target::container_names::Names;
 use crate::target::kubernetes::Index;
+use crate::target::process;
 use crate::target::selection::Selection;
-use owners::ByContainer;
+use owners::{ByContainer, Whole};
 use recording::AgentRecorder;
 use saying::Saying;
 
@@ -77,10 +78,19 @@ fn run_with(
 ) -> Result<End, Failure> {
     let saying = Saying::new(log);
     let index = labelling::index(args, &saying)?;
+    // Later, processes that were named may have ended: that is no reason to end, too.
+    if lasting.is_new() {
+        args.target
+            .pids
+            .iter()
+            .try_for_each(|pid| plan::check_process(*pid))?;
+    }
     let scope = scope(&args.target, &index)?;
-    let name = args.service.clone().or_else(|| whole_name(&args.target));
-    let deep_words = deep_words::words(args, &scope, name.as_deref());
-    let owners = ByContainer::new(name, labelling::own(args), index);
+    let whole = args.service.clone().map(Whole::Called);
+    let whole = whole.or_else(|| whole_of(&args.target));
+    let name = whole.as_ref().map(Whole::name);
+    let deep_words = deep_words::words(args, &scope, name);
+    let owners = ByContainer::new(whole, labelling::own(args), index);
     let settings = Settings {
         data: args.data.clone(),
         disk_budget_bytes: args.disk_budget,
@@ -151,9 +161,6 @@ fn scope(args: &RunningArgs, index: &Arc<Index>) -> Result<Scope, Failure> {
     if args.all {
         return Ok(Scope::All);
     }
-    for pid in &args.pids {
-        plan::check_process(*pid)?;
-    }
     let Some(selection) = selecting::any_selection(args) else {
         return Err(Failure::message(Exit::Usage, "nothing to record")
             .hint(format!("name a target: {}", selecting::FLAGS)));
@@ -164,16 +171,21 @@ fn scope(args: &RunningArgs, index: &Arc<Index>) -> Result<Scope, Failure> {
     Ok(Scope::Selected(list))
 }
 
-/// The name of the service, where the target is one by itself.
-fn whole_name(args: &RunningArgs) -> Option<String> {
+/// What the target is called, where it is one by itself.
+fn whole_of(args: &RunningArgs) -> Option<Whole> {
     match selecting::any_selection(args)? {
-        Selection::Comm(name) => Some(name),
-        Selection::Cgroup(path) => path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned()),
+        Selection::Comm(name) => Some(Whole::Called(name)),
+        Selection::Cgroup(path) => {
+            let name = path.file_name()?.to_string_lossy().into_owned();
+            Some(Whole::Called(name))
+        }
         Selection::Pids { pids, .. } => {
-            let stat = crate::target::process::Stat::of(*pids.first()?);
-            stat.ok().map(|stat| stat.comm)
+            let first = *pids.first()?;
+            let name = process::thread_name(first, first);
+            Some(Whole::After(
+                first,
+                name.unwrap_or_else(|| format!("pid {first}")),
+            ))
         }
         Selection::Container(_) | Selection::Pod(_) | Selection::All => None,
     }

@@ -7,16 +7,40 @@ use crate::agent::{Owners, Service};
 use crate::target::container::ContainerIdentity;
 use crate::target::kubernetes::Index;
 use crate::target::labels::{Labels, service_name};
+use crate::target::process;
 
 /// Processes of the node that are in no container.
 const HOST: &str = "host";
 /// Processes that had gone before it was looked where they are.
 const UNKNOWN: &str = "unknown";
 
+/// What the whole target is called, where it is one service.
+#[derive(Clone, Debug)]
+pub(super) enum Whole {
+    Called(String),
+    /// By the command name of this process, which an `exec` changes; and what that was last.
+    After(u32, String),
+}
+
+impl Whole {
+    pub fn name(&self) -> &str {
+        match self {
+            Whole::Called(name) | Whole::After(_, name) => name,
+        }
+    }
+
+    fn look(&mut self) {
+        if let Whole::After(pid, name) = self
+            && let Some(now) = process::thread_name(*pid, *pid)
+        {
+            *name = now;
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct ByContainer {
-    /// The name of the service, where the whole target is one.
-    whole: Option<String>,
+    whole: Option<Whole>,
     /// Of every service; they win.
     labels: Labels,
     index: Arc<Index>,
@@ -25,7 +49,7 @@ pub(super) struct ByContainer {
 }
 
 impl ByContainer {
-    pub fn new(whole: Option<String>, labels: Labels, index: Arc<Index>) -> ByContainer {
+    pub fn new(whole: Option<Whole>, labels: Labels, index: Arc<Index>) -> ByContainer {
         ByContainer {
             whole,
             labels,
@@ -37,10 +61,10 @@ impl ByContainer {
     fn service(&self, identity: Option<&ContainerIdentity>) -> Service {
         let mut labels = self.labels.clone();
         labels.add_weaker(&self.index.lookup(identity));
-        let name = self
-            .whole
-            .clone()
-            .unwrap_or_else(|| name(&labels, identity));
+        let name = match &self.whole {
+            Some(whole) => whole.name().to_owned(),
+            None => name(&labels, identity),
+        };
         let labels: BTreeMap<String, String> = labels
             .iter()
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -71,6 +95,9 @@ fn name(labels: &Labels, identity: Option<&ContainerIdentity>) -> String {
 
 impl Owners for ByContainer {
     fn of(&mut self, pid: u32) -> Option<Arc<Service>> {
+        if let Some(whole) = &mut self.whole {
+            whole.look();
+        }
         let identity = ContainerIdentity::of(pid).ok()?;
         // Of one service there is one profile, in however many containers its processes are.
         let identity = identity.as_ref().filter(|_| self.whole.is_none());

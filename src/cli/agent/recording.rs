@@ -1,5 +1,7 @@
 //! How the agent records here: the same choices as `perfprof record`, planned anew for each session.
 
+use std::ffi::OsString;
+
 use crate::agent::{Effort, Recorder};
 use crate::capacity::TARGET_UTILIZATION;
 use crate::cli::args::{
@@ -132,6 +134,58 @@ impl Recorder for AgentRecorder {
             .plan
             .as_ref()
             .expect("armed before anything is recorded");
-        describe(plan, sampling, recorded, &self.host)
+        Recording {
+            command: words::command_line(without_secrets(std::env::args_os())),
+            ..describe(plan, sampling, recorded, &self.host)
+        }
+    }
+}
+
+/// The flag whose value may be a password.
+const SECRET: &str = "--push-header";
+
+/// The command line as it may be told to whoever reads a report: of a header only its name.
+fn without_secrets(words: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    let mut is_value = false;
+    words.map(move |word| {
+        let text = word.to_string_lossy();
+        let (flag, value) = match text.split_once('=') {
+            Some((flag, value)) if flag == SECRET => (Some(flag), value),
+            _ if is_value => (None, text.as_ref()),
+            _ => {
+                is_value = text == SECRET;
+                return word;
+            }
+        };
+        is_value = false;
+        let name = value.split('=').next().unwrap_or("");
+        let told = format!("{name}=…");
+        flag.map_or(told.clone(), |flag| format!("{flag}={told}"))
+            .into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_told() {
+        let typed = [
+            "agent",
+            "--push-header",
+            "Authorization=Bearer s3cret",
+            "--push-header=X-Key=s3cret",
+            "--all",
+        ];
+        let told: Vec<OsString> = without_secrets(typed.map(OsString::from).into_iter()).collect();
+        let expected = [
+            "agent",
+            "--push-header",
+            "Authorization=…",
+            "--push-header=X-Key=…",
+            "--all",
+        ];
+        assert_eq!(told, expected.map(OsString::from));
     }
 }
