@@ -221,7 +221,7 @@ mod tests {
         assert!(budget.effort().unwind_bytes < before.unwind_bytes);
         let last = (0..10).filter_map(|_| budget.window(full)).last();
         assert_eq!(last, Some(Reduction::Exhausted));
-        for _ in 0..4000 {
+        for _ in 0..6000 {
             assert_eq!(budget.window(cost(0.1)), None);
         }
         assert_eq!(budget.effort(), before);
