@@ -36,7 +36,7 @@ enum Asked {
     Symbols { rounds: usize, only: Vec<String> },
     Waits { rounds: usize },
     Compare(compare::Options),
-    Soak { minutes: usize },
+    Soak(soak::Options),
 }
 
 pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
@@ -46,18 +46,13 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
         Asked::Symbols { rounds, only } => symbols::run(rounds, &only),
         Asked::Waits { rounds } => waits::run(rounds),
         Asked::Compare(options) => compare::run(&options),
-        Asked::Soak { minutes } => soak::run(minutes),
+        Asked::Soak(options) => soak::run(&options),
     }
 }
 
 fn parse(words: &[&str]) -> anyhow::Result<Asked> {
     if let ["soak", rest @ ..] = words {
-        let minutes = match rest {
-            [] => 60,
-            ["--minutes", minutes] => number(minutes)?,
-            _ => bail!("`bench soak` takes `--minutes N`"),
-        };
-        return Ok(Asked::Soak { minutes });
+        return Ok(Asked::Soak(soak::Options::parse(rest)?));
     }
     let (figure, rest) = match words {
         [
@@ -124,10 +119,8 @@ mod tests {
         assert_eq!(symbols, Asked::Symbols { rounds: 2, only });
         let waits = parse(&["waits", "--rounds", "3"]).expect("valid");
         assert_eq!(waits, Asked::Waits { rounds: 3 });
-        assert_eq!(
-            parse(&["soak"]).expect("valid"),
-            Asked::Soak { minutes: 60 }
-        );
+        let soak = parse(&["soak"]).expect("valid");
+        assert_eq!(soak, Asked::Soak(soak::Options::default()));
         for bad in [
             &["soak", "5"][..],
             &["x"],

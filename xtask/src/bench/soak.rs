@@ -4,22 +4,23 @@
 //! and go: a workload that is always busy, one that is started anew every two minutes, and a stream of programs that end at
 //! once. Twice a minute the bench reads what the agent holds: memory (its own and its workers'), open files, threads, BPF
 //! maps and programs, and the CPU time used since. Told are the medians of each quarter of the run and what the last is
-//! over the second: the first holds what has to be learnt. `--minutes N` makes it shorter than the hour.
+//! over the second: the first holds what has to be learnt. `--minutes N` makes it shorter than the hour, `--program FILE` takes a program that is
+//! built already.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::spread::Spread;
-use super::{build_perfprof, perfprof, run_folder};
+use super::{build_perfprof, number, perfprof, run_folder};
 use crate::workload::Workload;
 
 /// Ten times the agent's default of 19.
@@ -58,14 +59,55 @@ const FIGURES: [Figure; 6] = [
     ("CPU %", |held| held.cpu_percent, false),
 ];
 
-pub(super) fn run(minutes: usize) -> anyhow::Result<()> {
-    build_perfprof()?;
+#[derive(Debug, PartialEq)]
+pub(super) struct Options {
+    minutes: usize,
+    /// A program that is built already.
+    program: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            minutes: 60,
+            program: None,
+        }
+    }
+}
+
+impl Options {
+    pub(super) fn parse(words: &[&str]) -> anyhow::Result<Options> {
+        let mut options = Options::default();
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let value = *words
+                .next()
+                .with_context(|| format!("`{word}` needs a value"))?;
+            match *word {
+                "--minutes" => options.minutes = number(value)?,
+                "--program" => options.program = Some(value.into()),
+                _ => bail!("`bench soak` takes `--minutes N` and `--program FILE`"),
+            }
+        }
+        Ok(options)
+    }
+}
+
+pub(super) fn run(options: &Options) -> anyhow::Result<()> {
+    let minutes = options.minutes;
+    let program = match &options.program {
+        Some(program) => program.clone(),
+        None => {
+            build_perfprof()?;
+            perfprof()
+        }
+    };
     let folder = run_folder();
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).context("failed to make the run's folder")?;
     let _busy = Workload::start("split_70_30.cpp", &[])?;
     let is_over = AtomicBool::new(false);
-    let mut agent = Agent::start(&folder)?;
+    let mut agent = Agent::start(&program, &folder)?;
     let looks = thread::scope(|threads| {
         threads.spawn(|| come_and_go(&is_over));
         let looks = agent.watch(Duration::from_secs(60 * minutes as u64));
@@ -101,9 +143,9 @@ struct Agent {
 }
 
 impl Agent {
-    fn start(folder: &Path) -> anyhow::Result<Agent> {
+    fn start(program: &Path, folder: &Path) -> anyhow::Result<Agent> {
         let log = fs::File::create(folder.join("agent.log")).context("failed to make the log")?;
-        let child = Command::new(perfprof())
+        let child = Command::new(program)
             .args([
                 "agent",
                 "--all",
