@@ -19,7 +19,7 @@ const PRIVILEGED: &str = "deploy/kubernetes/sidecar/privileged/security-context.
 const SITE: &str = "127.0.0.1:9871";
 
 /// Many short windows instead of one in a minute; and what they cost in a debug build is no matter here.
-const SHORT: &[&str] = &["--window=3s", "--frequency=199", "--max-cpu=1000m"];
+const SHORT: &[&str] = &["--window=3s", "--frequency=999", "--max-cpu=1000m"];
 
 /// Ticks for a share to be judged by.
 const ENOUGH: u64 = 60;
@@ -205,7 +205,7 @@ fn an_agent_with_single_capabilities_profiles_the_application_beside_it() {
     // Asked to end, it does, and finds nothing wrong.
     let before = pod.logs("perfprof");
     pod.signal("perfprof", "SIGTERM");
-    wait_until("the agent has ended", Duration::from_secs(60), || {
+    wait_until("the agent has ended", Duration::from_secs(300), || {
         !pod.runs("perfprof")
     });
     let said = pod.logs("perfprof");
