@@ -16,7 +16,7 @@ use super::services::{Service, Used};
 use super::session::Window;
 use super::state::State;
 use super::upkeep::{Upkeep, WindowCost};
-use super::windows::{Windows, locked};
+use super::windows::{self, Windows, locked};
 use crate::analysis::{Analysis, Thresholds};
 use crate::artifacts::{self, ArtifactError, ArtifactRoot, Export, write_atomic};
 use crate::capacity::Planning;
@@ -399,10 +399,7 @@ fn document(finished: &[Finished], started_unix_ns: u64, duration_ns: u64) -> Va
 
 fn is_full(error: &ArtifactError) -> bool {
     match error {
-        ArtifactError::Io { source, .. } => matches!(
-            source.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        ),
+        ArtifactError::Io { source, .. } => windows::is_full(source),
         ArtifactError::WrongKind { .. } => false,
     }
 }

@@ -37,7 +37,7 @@ pub struct Figures {
     pub disk_used_bytes: u64,
     pub disk_budget_bytes: u64,
     pub disk_windows: u64,
-    /// By outcome: `complete`, `inconclusive`, `failed`, `refused`.
+    /// By outcome: `trusted`, `inconclusive`, `failed`, `refused`, `abandoned`.
     pub recordings: BTreeMap<&'static str, u64>,
     /// By kind.
     pub errors: BTreeMap<&'static str, u64>,
@@ -66,7 +66,7 @@ pub struct ServiceFigures {
 const VERDICTS: [&str; 3] = ["trusted", "inconclusive", "empty"];
 const DROPPED: [&str; 4] = ["rotation", "disk-full", "not-written", "busy"];
 const REDUCTIONS: [&str; 3] = ["cpu", "memory", "exhausted"];
-const RECORDINGS: [&str; 4] = ["trusted", "inconclusive", "failed", "refused"];
+const RECORDINGS: [&str; 5] = ["trusted", "inconclusive", "failed", "refused", "abandoned"];
 const ERRORS: [&str; 5] = ["recording", "finishing", "queue", "http", "http-address"];
 
 #[derive(Debug)]

@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::statvfs::statvfs;
 
 const WINDOWS: &str = "windows";
 const LATEST: &str = "latest";
@@ -25,6 +26,8 @@ const DEEP: &str = "-deep";
 const MAX_SAME_SECOND: u32 = 100;
 /// Deeper than this nothing is measured; a window has two levels.
 const MAX_DEPTH: u32 = 4;
+/// A recording that was asked for takes about this much.
+const LEAST_ROOM: u64 = 256 << 10;
 
 /// A data directory that is this agent's alone.
 #[derive(Debug)]
@@ -211,6 +214,25 @@ impl Windows {
             .is_ok()
     }
 
+    /// Removes the oldest windows until the disk has room for two as large as the largest, whatever the budget says; the
+    /// newest stays. Answers how many went.
+    pub fn make_room(&mut self) -> u64 {
+        let largest = self.finished.iter().map(|(_, bytes)| *bytes).max();
+        let room = (2 * largest.unwrap_or(0)).max(LEAST_ROOM);
+        let mut dropped = 0;
+        while self.finished.len() > 1 && self.room() < room {
+            dropped += u64::from(self.drop_oldest());
+        }
+        dropped
+    }
+
+    /// What the disk has left; endless where it does not say.
+    fn room(&self) -> u64 {
+        statvfs(&self.data).map_or(u64::MAX, |disk| {
+            u64::from(disk.blocks_available()).saturating_mul(disk.fragment_size())
+        })
+    }
+
     pub fn used_bytes(&self) -> u64 {
         self.finished.iter().map(|(_, bytes)| bytes).sum()
     }
@@ -267,6 +289,14 @@ pub fn stamp(unix_ns: u64) -> String {
     let seconds = (unix_ns / 1_000_000_000) as i64;
     let time = Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH);
     time.strftime("%Y-%m-%dT%H-%M-%SZ").to_string()
+}
+
+/// Whether the disk, or what may be used of it, is full.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+    )
 }
 
 /// What a directory takes on disk. No link is followed.

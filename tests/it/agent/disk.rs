@@ -134,6 +134,10 @@ fn a_full_disk_costs_windows_and_never_the_agent() {
     all_are_whole(&agent);
     // Somebody else takes all there is.
     let others = disk.fill();
+    wait_until("a recording has room at the cost of windows", LIMIT, || {
+        let answer = agent.ask_with_token("POST", "/recordings?seconds=0.5");
+        answer.status == 200
+    });
     let before = agent.metrics().value(full);
     // That is no reason to restart it.
     wait_until("health tells of it", LIMIT, || {
