@@ -26,7 +26,9 @@ pub struct Figures {
     pub unresolved: BTreeMap<String, u64>,
     pub services: BTreeMap<Arc<Service>, ServiceFigures>,
     pub self_cpu_ns: u64,
+    /// What the budget counts.
     pub self_memory_bytes: u64,
+    pub resident_memory_bytes: u64,
     pub bpf_memory_bytes: u64,
     pub cpu_budget_cores: f64,
     pub memory_budget_bytes: u64,
