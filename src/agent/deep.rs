@@ -131,20 +131,26 @@ impl DeepRecordings {
 
     /// A full disk costs the oldest windows: before, so that there is room, and after, when that was not enough.
     fn make_at_all_costs(&self, asked: Asked, abandoned: &AtomicBool) -> Result<Deep, DeepError> {
-        self.tell_dropped(windows::locked(&self.windows).make_room());
         let mut tries = 0;
         loop {
             tries += 1;
+            self.make_room();
             match self.make(asked, abandoned) {
                 Err(error) if tries < MOST_TRIES && error.is_full() => {
                     if !windows::locked(&self.windows).drop_oldest() {
                         return Err(error);
                     }
                     self.tell_dropped(1);
-                    self.tell_dropped(windows::locked(&self.windows).make_room());
                 }
                 made => return made,
             }
+        }
+    }
+
+    fn make_room(&self) {
+        let dropped = windows::locked(&self.windows).make_room();
+        if dropped > 0 {
+            self.tell_dropped(dropped);
         }
     }
 
@@ -245,6 +251,8 @@ impl DeepRecordings {
                 let words = format!("it did not end within {} s", most.as_secs());
                 return Err(DeepError::Failed { words });
             }
+            // Windows go on, and would take the room.
+            self.make_room();
             std::thread::sleep(STEP);
         }
     }
