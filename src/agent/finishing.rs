@@ -41,11 +41,20 @@ pub struct Offer<'a> {
     pub pprof_gz: &'a [u8],
 }
 
+/// A sentence for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SinkNews {
+    Fails(String),
+    Works(String),
+}
+
 /// Where profiles go besides the disk.
 pub trait Outlet: Send {
     fn offer(&mut self, offer: &Offer<'_>) -> io::Result<()>;
     /// Bytes of what waits to be sent.
     fn waiting_bytes(&self) -> u64;
+    /// What has happened to the sinks since this was last asked.
+    fn news(&mut self) -> Vec<SinkNews>;
     /// Sends what can be sent in that time; the rest waits for the next start.
     fn finish(self: Box<Self>, within: Duration);
 }
@@ -102,6 +111,7 @@ impl<'a> Finishing<'a> {
         let duration_ns = window.recorded.duration_ns;
         let bpf_run_ns = window.recorded.bpf.map_or(0, |bpf| bpf.run_ns);
         let session = window.session;
+        self.tell_of_sinks();
         let finished = self.profiles(window);
         let cost = self.account(session, duration_ns, bpf_run_ns);
         let judged = finished
@@ -116,7 +126,8 @@ impl<'a> Finishing<'a> {
         self.write(&finished, started_unix_ns, duration_ns);
         let mut figures = self.state.figures();
         let windows = locked(&self.windows);
-        figures.disk_used_bytes = windows.used_bytes() + self.outlet.waiting_bytes();
+        figures.disk_used_bytes =
+            windows.used_bytes() + windows.cache_bytes() + self.outlet.waiting_bytes();
         figures.disk_budget_bytes = windows.budget_bytes();
         figures.disk_windows = windows.count() as u64;
     }
@@ -208,6 +219,15 @@ impl<'a> Finishing<'a> {
         cost
     }
 
+    fn tell_of_sinks(&mut self) {
+        for news in self.outlet.news() {
+            match news {
+                SinkNews::Fails(sentence) => self.say.warning(sentence),
+                SinkNews::Works(sentence) => self.say.info(sentence),
+            }
+        }
+    }
+
     fn offer(&mut self, finished: &[Finished], started_unix_ns: u64, duration_ns: u64) {
         for part in finished {
             let offer = Offer {
@@ -246,7 +266,12 @@ impl<'a> Finishing<'a> {
                 }
             }
         }
-        let dropped = locked(&self.windows).rotate(self.outlet.waiting_bytes());
+        let waiting_bytes = self.outlet.waiting_bytes();
+        let dropped = {
+            let mut windows = locked(&self.windows);
+            let others_bytes = waiting_bytes + windows.cache_bytes();
+            windows.rotate(others_bytes)
+        };
         self.dropped("rotation", dropped);
         let mut figures = self.state.figures();
         figures.last_window_unix_ns = Some(started_unix_ns + duration_ns);
