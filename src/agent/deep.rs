@@ -5,12 +5,16 @@
 //! agent.
 
 use std::ffi::OsString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::state::State;
 use super::windows::{self, Windows};
@@ -20,7 +24,9 @@ use crate::sys::usage::unix_ns;
 /// A profile of more bytes than this is not sent.
 const MAX_PROFILE_BYTES: u64 = 256 << 20;
 /// What is told of a recording that failed.
-const MAX_WORDS_BYTES: usize = 4096;
+const MAX_WORDS_BYTES: u64 = 4096;
+/// A recording that the disk had no room for is made once more, at the cost of the oldest window.
+const MOST_TRIES: u32 = 2;
 /// How often the end of a recording is looked for.
 const STEP: Duration = Duration::from_millis(50);
 /// What a recording may take beyond its time: to load programs, to find names, to write.
@@ -57,10 +63,26 @@ pub(super) enum DeepError {
     Busy,
     #[error("the agent is ending")]
     Ending,
+    /// Nobody hears this.
+    #[error("whoever asked has gone")]
+    Abandoned,
     #[error("failed to record: {words}")]
     Failed { words: String },
-    #[error("failed to record")]
+    /// The same, because the disk is full.
+    #[error("failed to record: {words}")]
+    Full { words: String },
+    #[error("failed to record: {0}")]
     Io(#[from] io::Error),
+}
+
+impl DeepError {
+    fn is_full(&self) -> bool {
+        match self {
+            DeepError::Full { .. } => true,
+            DeepError::Io(error) => windows::is_full(error),
+            _ => false,
+        }
+    }
 }
 
 /// Says how the target is told to `perfprof record`, as of now.
@@ -83,8 +105,9 @@ impl std::fmt::Debug for DeepRecordings {
 }
 
 impl DeepRecordings {
-    /// Records, and answers when everything is written. Blocks for as long as was asked for, and some seconds.
-    pub fn record(&self, asked: Asked) -> Result<Deep, DeepError> {
+    /// Records, and answers when everything is written. Blocks for as long as was asked for, and some seconds; ends early when
+    /// `abandoned` says that nobody waits any more.
+    pub fn record(&self, asked: Asked, abandoned: &AtomicBool) -> Result<Deep, DeepError> {
         let _turn = match self.one_at_a_time.try_lock() {
             Ok(turn) => turn,
             Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
@@ -93,9 +116,10 @@ impl DeepRecordings {
                 return Err(DeepError::Busy);
             }
         };
-        let made = self.make(asked);
+        let made = self.make_at_all_costs(asked, abandoned);
         self.count(match &made {
             Ok(deep) => deep.verdict,
+            Err(DeepError::Abandoned) => "abandoned",
             Err(_) => "failed",
         });
         made
@@ -105,11 +129,43 @@ impl DeepRecordings {
         *self.state.figures().recordings.entry(outcome).or_default() += 1;
     }
 
-    fn make(&self, asked: Asked) -> Result<Deep, DeepError> {
+    /// A full disk costs the oldest windows: before, so that there is room, and after, when that was not enough.
+    fn make_at_all_costs(&self, asked: Asked, abandoned: &AtomicBool) -> Result<Deep, DeepError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            self.make_room(0);
+            match self.make(asked, abandoned) {
+                Err(error) if tries < MOST_TRIES && error.is_full() => {
+                    if !windows::locked(&self.windows).drop_oldest() {
+                        return Err(error);
+                    }
+                    self.tell_dropped(1);
+                }
+                made => return made,
+            }
+        }
+    }
+
+    fn make_room(&self) {
+        let dropped = windows::locked(&self.windows).make_room(0);
+        if dropped > 0 {
+            self.tell_dropped(dropped);
+        }
+    }
+
+    fn tell_dropped(&self, count: u64) {
+        let mut figures = self.state.figures();
+        *figures.windows_dropped.entry("disk-full").or_default() += count;
+    }
+
+    fn make(&self, asked: Asked, abandoned: &AtomicBool) -> Result<Deep, DeepError> {
         let unfinished = windows::locked(&self.windows).begin_deep(unix_ns())?;
         let profile = unfinished.path().join("profile.pb.gz");
-        let log = unfinished.path().join("record.log");
-        let words = std::fs::File::create(&log)?;
+        // In memory: the disk may be full.
+        let log = memfd_create("perfprof-record-log", MFdFlags::MFD_CLOEXEC);
+        let mut log = File::from(log.map_err(io::Error::from)?);
+        let words = log.try_clone()?;
         let helper =
             confined::helper(&self.words(asked, unfinished.path(), &profile), |command| {
                 command
@@ -117,16 +173,23 @@ impl DeepRecordings {
                     .stdout(Stdio::null())
                     .stderr(words);
             })?;
-        let status = self.wait(helper, asked)?;
+        let status = self.wait(helper, asked, abandoned)?;
         let verdict = match status.code() {
             Some(0) => "trusted",
             Some(5) => "inconclusive",
             _ => {
-                let text = crate::target::small_file::read_text(&log).unwrap_or_default();
-                let end = text.len().saturating_sub(MAX_WORDS_BYTES);
-                let end = (end..text.len()).find(|at| text.is_char_boundary(*at));
-                let words = end.map_or(status.to_string(), |at| text[at..].to_owned());
-                return Err(DeepError::Failed { words });
+                let words = last_words(&mut log).unwrap_or_default();
+                return Err(match words.trim() {
+                    "" => DeepError::Failed {
+                        words: status.to_string(),
+                    },
+                    words if says_full(words) => DeepError::Full {
+                        words: words.to_owned(),
+                    },
+                    words => DeepError::Failed {
+                        words: words.to_owned(),
+                    },
+                });
             }
         };
         let pprof_gz = read_bounded(&profile)?;
@@ -165,7 +228,13 @@ impl DeepRecordings {
         words
     }
 
-    fn wait(&self, mut helper: Helper, asked: Asked) -> Result<ExitStatus, DeepError> {
+    /// Whoever returns before the helper has ended, ends it.
+    fn wait(
+        &self,
+        mut helper: Helper,
+        asked: Asked,
+        abandoned: &AtomicBool,
+    ) -> Result<ExitStatus, DeepError> {
         let most = Duration::from_secs_f64(asked.seconds) + MOST_OVERTIME;
         let begun = std::time::Instant::now();
         loop {
@@ -175,13 +244,34 @@ impl DeepRecordings {
             if self.ending.load(Ordering::Relaxed) {
                 return Err(DeepError::Ending);
             }
+            if abandoned.load(Ordering::Relaxed) {
+                return Err(DeepError::Abandoned);
+            }
             if begun.elapsed() > most {
                 let words = format!("it did not end within {} s", most.as_secs());
                 return Err(DeepError::Failed { words });
             }
+            // Windows go on, and would take the room.
+            self.make_room(0);
             std::thread::sleep(STEP);
         }
     }
+}
+
+/// The end of what the helper said.
+fn last_words(log: &mut File) -> io::Result<String> {
+    let length = log.seek(SeekFrom::End(0))?;
+    log.seek(SeekFrom::Start(length.saturating_sub(MAX_WORDS_BYTES)))?;
+    let mut bytes = Vec::new();
+    log.take(MAX_WORDS_BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The helper is this very program, and says of an error which one it was.
+fn says_full(words: &str) -> bool {
+    let full = [Errno::ENOSPC, Errno::EDQUOT];
+    full.iter()
+        .any(|errno| words.contains(&io::Error::from(*errno).to_string()))
 }
 
 /// A recording without samples has written no profile.

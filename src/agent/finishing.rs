@@ -17,7 +17,7 @@ use super::services::{Service, Used};
 use super::session::Window;
 use super::state::State;
 use super::upkeep::{Upkeep, WindowCost};
-use super::windows::{Windows, locked};
+use super::windows::{self, Windows, locked};
 use crate::analysis::{Analysis, Thresholds};
 use crate::artifacts::{self, ArtifactError, ArtifactRoot, Export, write_atomic};
 use crate::capacity::Planning;
@@ -35,8 +35,6 @@ const MAX_REPORTED: usize = 8;
 
 /// A profile is written once for the window and once for each sink.
 const MOST_COPIES: u64 = 5;
-/// What pictures and documents of a window take besides.
-const SPARE_BYTES: u64 = 512 << 10;
 
 /// What one service brought in a window.
 #[derive(Debug)]
@@ -47,11 +45,20 @@ pub struct Offer<'a> {
     pub pprof_gz: &'a [u8],
 }
 
+/// A sentence for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SinkNews {
+    Fails(String),
+    Works(String),
+}
+
 /// Where profiles go besides the disk.
 pub trait Outlet: Send {
     fn offer(&mut self, offer: &Offer<'_>) -> io::Result<()>;
     /// Bytes of what waits to be sent.
     fn waiting_bytes(&self) -> u64;
+    /// What has happened to the sinks since this was last asked.
+    fn news(&mut self) -> Vec<SinkNews>;
     /// Sends what can be sent in that time; the rest waits for the next start.
     fn finish(self: Box<Self>, within: Duration);
 }
@@ -108,6 +115,7 @@ impl<'a> Finishing<'a> {
         let duration_ns = window.recorded.duration_ns;
         let bpf_run_ns = window.recorded.bpf.map_or(0, |bpf| bpf.run_ns);
         let session = window.session;
+        self.tell_of_sinks();
         let finished = self.profiles(window);
         let cost = self.account(session, duration_ns, bpf_run_ns);
         let judged = finished
@@ -131,24 +139,25 @@ impl<'a> Finishing<'a> {
     /// The oldest windows give way before the disk is full: whoever queues a profile has nothing else to give up.
     fn make_room(&self, finished: &[Finished]) {
         let profiles: usize = finished.iter().map(|part| part.pprof_gz.len()).sum();
-        let wanted = MOST_COPIES * profiles as u64 + SPARE_BYTES;
-        while free_bytes(&locked(&self.windows).windows()).is_some_and(|free| free < wanted)
-            && locked(&self.windows).count() > 1
-            && locked(&self.windows).drop_oldest()
-        {
-            self.dropped("disk-full", 1);
-        }
+        let dropped = locked(&self.windows).make_room(MOST_COPIES * profiles as u64);
+        self.dropped("disk-full", dropped);
     }
 
     fn rotate(&self) {
-        let dropped = locked(&self.windows).rotate(self.outlet.waiting_bytes());
+        let waiting_bytes = self.outlet.waiting_bytes();
+        let dropped = {
+            let mut windows = locked(&self.windows);
+            let others_bytes = waiting_bytes + windows.cache_bytes();
+            windows.rotate(others_bytes)
+        };
         self.dropped("rotation", dropped);
     }
 
     fn tell_disk(&self) {
         let mut figures = self.state.figures();
         let windows = locked(&self.windows);
-        figures.disk_used_bytes = windows.used_bytes() + self.outlet.waiting_bytes();
+        figures.disk_used_bytes =
+            windows.used_bytes() + windows.cache_bytes() + self.outlet.waiting_bytes();
         figures.disk_budget_bytes = windows.budget_bytes();
         figures.disk_windows = windows.count() as u64;
     }
@@ -245,6 +254,15 @@ impl<'a> Finishing<'a> {
             names.rest();
         }
         cost
+    }
+
+    fn tell_of_sinks(&mut self) {
+        for news in self.outlet.news() {
+            match news {
+                SinkNews::Fails(sentence) => self.say.warning(sentence),
+                SinkNews::Works(sentence) => self.say.info(sentence),
+            }
+        }
     }
 
     fn offer(&mut self, finished: &[Finished], started_unix_ns: u64, duration_ns: u64) {
@@ -411,12 +429,6 @@ fn exports(part: &Finished) -> Vec<Export> {
     exports
 }
 
-/// What an unprivileged writer may still take of the disk; `None` where the kernel does not say (statvfs(3)).
-fn free_bytes(path: &Path) -> Option<u64> {
-    let stat = nix::sys::statvfs::statvfs(path).ok()?;
-    Some(stat.blocks_available() * stat.fragment_size())
-}
-
 /// `window.json`: which services, with which labels and verdicts.
 fn document(finished: &[Finished], started_unix_ns: u64, duration_ns: u64) -> Value {
     let services = finished.iter().map(|part| {
@@ -440,10 +452,7 @@ fn document(finished: &[Finished], started_unix_ns: u64, duration_ns: u64) -> Va
 
 fn is_full(error: &ArtifactError) -> bool {
     match error {
-        ArtifactError::Io { source, .. } => matches!(
-            source.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        ),
+        ArtifactError::Io { source, .. } => windows::is_full(source),
         ArtifactError::WrongKind { .. } => false,
     }
 }

@@ -74,9 +74,14 @@ pub const NAMES: &[Meaning] = &[
         "CPU time of the agent, its workers and its BPF programs; without recordings that were asked for.",
     ),
     (
+        "perfprof_self_memory_bytes",
+        Gauge,
+        "What the memory budget counts: memory that is the agent's and its workers' alone, and BPF maps.",
+    ),
+    (
         "perfprof_self_resident_memory_bytes",
         Gauge,
-        "Resident memory of the agent and its workers.",
+        "Resident memory of the agent and its workers, with pages of files, which the kernel takes back when it needs them.",
     ),
     (
         "perfprof_self_bpf_memory_bytes",
@@ -266,7 +271,8 @@ fn samples<'a>(name: &str, f: &'a Figures, sinks: &'a [SinkFigures]) -> Vec<(Lab
         "perfprof_incomplete_stacks_total" => by("reason", &mut told(&f.incomplete)),
         "perfprof_unresolved_frames_total" => by("reason", &mut told(&f.unresolved)),
         "perfprof_self_cpu_seconds_total" => one(seconds(f.self_cpu_ns)),
-        "perfprof_self_resident_memory_bytes" => one(f.self_memory_bytes as f64),
+        "perfprof_self_memory_bytes" => one(f.self_memory_bytes as f64),
+        "perfprof_self_resident_memory_bytes" => one(f.resident_memory_bytes as f64),
         "perfprof_self_bpf_memory_bytes" => one(f.bpf_memory_bytes as f64),
         "perfprof_budget_cpu_cores" => one(f.cpu_budget_cores),
         "perfprof_budget_memory_bytes" => one(f.memory_budget_bytes as f64),

@@ -20,7 +20,7 @@ mod upkeep;
 pub mod windows;
 
 pub use deep::DeepWords;
-pub use finishing::{Offer, Outlet};
+pub use finishing::{Offer, Outlet, SinkNews};
 pub use run::{End, Lasting, Signals, Staff, StartError, run};
 pub use services::{Owners, Service};
 pub use settings::Settings;

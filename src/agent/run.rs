@@ -4,7 +4,7 @@
 //! sampler that cannot be armed is tried again.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
@@ -17,11 +17,11 @@ use super::finishing::{Finishing, Outlet};
 use super::http::{self, Door, Site, Token};
 use super::metrics::SinkFigures;
 use super::services::{Owners, Services};
-use super::session::{ENDED, SessionEnd, Sessions};
+use super::session::{ENDED, Found, SessionEnd, Sessions};
 use super::settings::Settings;
 use super::state::State;
 use super::upkeep::Upkeep;
-use super::windows::{OpenError, Windows};
+use super::windows::Windows;
 use super::{Effort, Recorder, Say};
 use crate::recorder::StopSignals;
 use crate::symbolize::options::SymbolOptions;
@@ -59,8 +59,6 @@ pub enum End {
 /// Why it could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error(transparent)]
-    Data(#[from] OpenError),
     #[error("failed to read the token in `{}`", path.display())]
     Token { path: PathBuf, source: io::Error },
     #[error("failed to listen on {addr}")]
@@ -80,8 +78,19 @@ pub struct Lasting {
     door: Option<Door>,
 }
 
+impl Lasting {
+    /// What an agent that was killed has left in its data directory is not true any more; to be asked before anything can fail.
+    pub fn forget_killed(&self, data: &Path) {
+        if self.door.is_none() {
+            Door::forget_killed(data);
+        }
+    }
+}
+
 /// Whom an agent works with.
 pub struct Staff<'a> {
+    /// Opened before anything else in the data directory.
+    pub windows: Windows,
     pub recorder: &'a mut dyn Recorder,
     pub owners: Box<dyn Owners>,
     pub outlet: Box<dyn Outlet>,
@@ -106,6 +115,7 @@ pub fn run(
     lasting: &mut Lasting,
 ) -> Result<End, StartError> {
     let Staff {
+        windows,
         recorder,
         owners,
         outlet,
@@ -114,7 +124,6 @@ pub fn run(
         symbols,
         say,
     } = staff;
-    let windows = Windows::open(&settings.data, settings.disk_budget_bytes)?;
     let latest = windows.latest();
     let state = lasting.state.clone();
     tell_disk(&state, &windows, &*outlet);
@@ -186,6 +195,7 @@ pub fn run(
             windows: to_finish,
             say,
             number: 0,
+            found: Found::default(),
         };
         let ended = record(&mut sessions, &upkeep, signals);
         // Whoever reloads does not wait for others to take what is queued.
@@ -206,7 +216,7 @@ pub fn run(
 /// What stands on disk already.
 fn tell_disk(state: &State, windows: &Windows, outlet: &dyn Outlet) {
     let mut figures = state.figures();
-    figures.disk_used_bytes = windows.used_bytes() + outlet.waiting_bytes();
+    figures.disk_used_bytes = windows.used_bytes() + windows.cache_bytes() + outlet.waiting_bytes();
     figures.disk_budget_bytes = windows.budget_bytes();
     figures.disk_windows = windows.count() as u64;
 }

@@ -14,6 +14,7 @@ use super::state::State;
 use super::{Effort, Recorder, Say};
 use crate::profile::Recording;
 use crate::recorder::{Pace, Recorded, RecordingLoop, StopReason, StopSignals};
+use crate::sampling::Scope;
 use crate::sys::usage::{monotonic_ns, unix_ns};
 
 /// Windows of a session: an hour at a minute each.
@@ -61,6 +62,33 @@ pub(super) struct Sessions<'a> {
     pub windows: SyncSender<Window>,
     pub say: &'a dyn Say,
     pub number: u64,
+    pub found: Found,
+}
+
+/// Whether there was anything to record so far: a wrong name looks like a service that sleeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Found {
+    #[default]
+    NotLookedFor,
+    Nothing,
+    Something,
+}
+
+impl Found {
+    fn look(&mut self, processes: usize, say: &dyn Say) {
+        match (*self, processes) {
+            (Found::NotLookedFor, 0) => {
+                *self = Found::Nothing;
+                say.warning("nothing matches yet; waiting".into());
+            }
+            (Found::Nothing, 1..) => {
+                *self = Found::Something;
+                say.info("found something to record".into());
+            }
+            (Found::NotLookedFor, _) => *self = Found::Something,
+            _ => {}
+        }
+    }
 }
 
 impl Sessions<'_> {
@@ -77,13 +105,19 @@ impl Sessions<'_> {
         recording
             .begin(sampler)
             .map_err(|error| error.to_string())?;
-        self.services.seen(&sampling.scope.current_pids());
+        let pids = sampling.scope.current_pids();
+        if sampling.scope != Scope::All {
+            self.found.look(pids.len(), self.say);
+        }
+        self.services.seen(&pids);
         self.begun(effort);
         for number in 1.. {
             let (started_ns, started_unix_ns) = (monotonic_ns(), unix_ns());
             let until_ns = started_ns + self.window.as_nanos() as u64;
             let (services, state) = (&mut self.services, self.state);
+            let (found, say) = (&mut self.found, self.say);
             let observed = recording.until(sampler, until_ns, &mut |progress| {
+                found.look(progress.new_pids.len(), say);
                 services.seen(&progress.new_pids);
                 services.forked(&progress.forks);
                 services.read_gauges();

@@ -10,7 +10,6 @@ use super::budget::Limits;
 pub struct Settings {
     /// Windows, deep recordings, queues, the token.
     pub data: PathBuf,
-    pub disk_budget_bytes: u64,
     pub window: Duration,
     pub limits: Limits,
     /// What SIGTERM leaves for the last window and the queues.

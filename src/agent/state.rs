@@ -27,7 +27,9 @@ pub struct Figures {
     /// By what is told of a service: a restarted container goes on where the former ended.
     pub services: BTreeMap<Service, ServiceFigures>,
     pub self_cpu_ns: u64,
+    /// What the budget counts.
     pub self_memory_bytes: u64,
+    pub resident_memory_bytes: u64,
     pub bpf_memory_bytes: u64,
     pub cpu_budget_cores: f64,
     pub memory_budget_bytes: u64,
@@ -38,7 +40,7 @@ pub struct Figures {
     pub disk_used_bytes: u64,
     pub disk_budget_bytes: u64,
     pub disk_windows: u64,
-    /// By outcome: `complete`, `inconclusive`, `failed`, `refused`.
+    /// By outcome: `trusted`, `inconclusive`, `failed`, `refused`, `abandoned`.
     pub recordings: BTreeMap<&'static str, u64>,
     /// By kind.
     pub errors: BTreeMap<&'static str, u64>,
@@ -67,7 +69,7 @@ pub struct ServiceFigures {
 const VERDICTS: [&str; 3] = ["trusted", "inconclusive", "empty"];
 const DROPPED: [&str; 4] = ["rotation", "disk-full", "not-written", "busy"];
 const REDUCTIONS: [&str; 3] = ["cpu", "memory", "exhausted"];
-const RECORDINGS: [&str; 4] = ["trusted", "inconclusive", "failed", "refused"];
+const RECORDINGS: [&str; 5] = ["trusted", "inconclusive", "failed", "refused", "abandoned"];
 const ERRORS: [&str; 5] = ["recording", "finishing", "queue", "http", "http-address"];
 
 #[derive(Debug)]

@@ -150,7 +150,8 @@ impl<'a> Upkeep<'a> {
     ) {
         let mut figures = self.state.figures();
         figures.self_cpu_ns += cost.cpu_ns + cost.bpf_run_ns;
-        figures.self_memory_bytes = resident;
+        figures.self_memory_bytes = cost.memory_bytes;
+        figures.resident_memory_bytes = resident;
         figures.bpf_memory_bytes = bpf_memory;
         let (reason, sentence) = match reduction {
             None => return,

@@ -13,10 +13,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::statvfs::statvfs;
 
 const WINDOWS: &str = "windows";
 const LATEST: &str = "latest";
 const LOCK: &str = ".agent.lock";
+/// Where names are kept, if `XDG_CACHE_HOME` says so; others bound what it holds.
+const CACHE: &str = "cache";
 /// What a directory is called until it is complete.
 const UNFINISHED: &str = ".unfinished-";
 /// In the name of a recording that was asked for.
@@ -25,6 +28,8 @@ const DEEP: &str = "-deep";
 const MAX_SAME_SECOND: u32 = 100;
 /// Deeper than this nothing is measured; a window has two levels.
 const MAX_DEPTH: u32 = 4;
+/// A recording that was asked for takes less than this, with what it writes to see whether it can.
+const LEAST_ROOM: u64 = 2 << 20;
 
 /// A data directory that is this agent's alone.
 #[derive(Debug)]
@@ -213,8 +218,32 @@ impl Windows {
             .is_ok()
     }
 
+    /// Removes the oldest windows until the disk has room for two as large as the largest, and for `wanted_bytes`, whatever
+    /// the budget says; the newest stays. Answers how many went.
+    pub fn make_room(&mut self, wanted_bytes: u64) -> u64 {
+        let largest = self.finished.iter().map(|(_, bytes)| *bytes).max();
+        let room = (2 * largest.unwrap_or(0)).max(LEAST_ROOM).max(wanted_bytes);
+        let mut dropped = 0;
+        while self.finished.len() > 1 && self.room() < room {
+            dropped += u64::from(self.drop_oldest());
+        }
+        dropped
+    }
+
+    /// What the disk has left; endless where it does not say.
+    fn room(&self) -> u64 {
+        statvfs(&self.data).map_or(u64::MAX, |disk| {
+            disk.blocks_available().saturating_mul(disk.fragment_size())
+        })
+    }
+
     pub fn used_bytes(&self) -> u64 {
         self.finished.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// What a cache in the data directory takes, which is of the same budget.
+    pub fn cache_bytes(&self) -> u64 {
+        size_of(&self.data.join(CACHE), 0)
     }
 
     pub fn budget_bytes(&self) -> u64 {
@@ -233,6 +262,17 @@ impl Windows {
     pub fn windows(&self) -> PathBuf {
         self.data.join(WINDOWS)
     }
+}
+
+/// Does something in a data directory that no agent has; false where one has it, or there is none.
+pub(super) fn if_abandoned(data: &Path, act: impl FnOnce()) -> bool {
+    let lock = fs::OpenOptions::new().write(true).open(data.join(LOCK));
+    let held = lock.map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock));
+    let is_ours = matches!(held, Ok(Ok(_)));
+    if is_ours {
+        act();
+    }
+    is_ours
 }
 
 /// The directory, whoever panicked while holding it: what it knows is true at any time.
@@ -279,6 +319,14 @@ fn is_own(name: &str) -> bool {
         of => byte == *of,
     };
     name.len() >= PATTERN.len() && name.bytes().zip(PATTERN).all(fits)
+}
+
+/// Whether the disk, or what may be used of it, is full.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+    )
 }
 
 /// What a directory takes on disk. No link is followed.
@@ -334,6 +382,15 @@ mod tests {
         assert!(windows.count() >= 2, "{}", windows.count());
         assert_eq!(windows.rotate(1 << 30) as usize, windows.count() + 1);
         assert_eq!(windows.count(), 1);
+        assert_eq!(windows.cache_bytes(), 0);
+        let names = dir.path().join(CACHE).join("perfprof/symbols");
+        fs::create_dir_all(&names).expect("made");
+        fs::write(names.join("one"), vec![1; 64 << 10]).expect("written");
+        assert!(windows.cache_bytes() >= 64 << 10);
+        assert!(!if_abandoned(dir.path(), || panic!("it is in use")));
+        drop(windows);
+        let mut acted = false;
+        assert!(if_abandoned(dir.path(), || acted = true) && acted);
     }
 
     #[test]

@@ -194,8 +194,11 @@ pub(super) struct RecordPlan {
 pub(super) const DEFAULT_PRECISION: f64 = 0.01;
 
 impl RecordPlan {
-    pub fn of(args: RecordArgs) -> Result<RecordPlan, Failure> {
+    pub fn of(mut args: RecordArgs) -> Result<RecordPlan, Failure> {
         let target = target(&args.target)?;
+        if let (None, Target::Running(Scope::Selected(list))) = (&args.service, &target) {
+            args.service = selecting::service(&args.target.running, list);
+        }
         RecordPlan::for_target(args, target)
     }
 
@@ -272,8 +275,8 @@ fn running(args: &RunningArgs) -> Result<Scope, Failure> {
         return match list.pids().is_empty() {
             false => Ok(Scope::Selected(list)),
             true => Err(
-                Failure::message(Exit::NoTarget, format!("there are no {}", list.what))
-                    .hint(selecting::WHAT_IS_SEEN),
+                Failure::message(Exit::NoTarget, selecting::there_are_none(&list))
+                    .hint(selecting::what_is_seen()),
             ),
         };
     }

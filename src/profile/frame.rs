@@ -41,6 +41,8 @@ pub enum Unresolved {
     NoSymbol,
     /// The file could not be opened any more, or was replaced by another build.
     FileGone,
+    /// It was not permitted to open the file.
+    FileRefused,
     /// The file could not be parsed.
     BadFile,
     /// No mapping is known at the address.
@@ -56,9 +58,10 @@ pub enum Unresolved {
 }
 
 impl Unresolved {
-    pub const ALL: [Unresolved; 8] = [
+    pub const ALL: [Unresolved; 9] = [
         Unresolved::NoSymbol,
         Unresolved::FileGone,
+        Unresolved::FileRefused,
         Unresolved::BadFile,
         Unresolved::NoMapping,
         Unresolved::Jit,
@@ -72,6 +75,7 @@ impl Unresolved {
         match self {
             Unresolved::NoSymbol => "no-symbol",
             Unresolved::FileGone => "file-gone",
+            Unresolved::FileRefused => "file-refused",
             Unresolved::BadFile => "bad-file",
             Unresolved::NoMapping => "no-mapping",
             Unresolved::Jit => "jit",

@@ -138,6 +138,7 @@ fn why_not(binary: &Binary) -> Option<Unresolved> {
     match (&binary.file, &binary.problem, binary.kind) {
         (Some(_), _, _) => None,
         (None, Some(Problem::Malformed(_)), _) => Some(Unresolved::BadFile),
+        (None, Some(Problem::Refused(_)), _) => Some(Unresolved::FileRefused),
         (None, None, MappingKind::Anonymous) => Some(Unresolved::Jit),
         (None, _, _) => Some(Unresolved::FileGone),
     }

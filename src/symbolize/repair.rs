@@ -63,7 +63,8 @@ fn wanted(profile: &Profile) -> BTreeMap<MappingIx, Vec<ElfAddr>> {
         let mapping = profile.mapping(ix);
         let known = mapping.kind == MappingKind::File && mapping.build_id.is_some();
         // Without the file, not even the address in it was known.
-        if known && frame.unresolved != Some(Unresolved::FileGone) {
+        let without_file = [Unresolved::FileGone, Unresolved::FileRefused].map(Some);
+        if known && !without_file.contains(&frame.unresolved) {
             wanted.entry(ix).or_default().push(frame.addr);
         }
     }

@@ -130,9 +130,7 @@ impl Binaries {
             Err(why) => self
                 .known_inode(region)
                 .or_else(|| self.open_without_process(region))
-                .unwrap_or_else(|| {
-                    self.add_unopened(pid, region, Problem::Unopened(why.to_string()))
-                }),
+                .unwrap_or_else(|| self.add_unopened(pid, region, Problem::of_opening(&why))),
         }
     }
 
@@ -237,7 +235,7 @@ fn own_vdso(ix: u32) -> Binary {
     match copy_own_vdso() {
         Ok(file) => Binary::read(ix, MappingKind::Vdso, name(), file, None),
         Err(why) => {
-            let problem = Some(Problem::Unopened(why.to_string()));
+            let problem = Some(Problem::of_opening(&why));
             Binary::unknown(ix, MappingKind::Vdso, name(), None, problem)
         }
     }

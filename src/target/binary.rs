@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
@@ -32,12 +33,24 @@ const GO_BUILD_ID: &str = ".note.go.buildid";
 /// Why nothing is known of a mapped file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// It could not be opened: deleted and out of reach, or not permitted.
+    /// It could not be opened: deleted and out of reach.
     Unopened(String),
+    /// It is not permitted to open it.
+    Refused(String),
     /// What stands at its path is another build.
     Replaced,
     /// It is no 64-bit little-endian ELF file, or a damaged one.
     Malformed(String),
+}
+
+impl Problem {
+    /// Why a file could not be opened.
+    pub fn of_opening(why: &io::Error) -> Problem {
+        match why.kind() {
+            io::ErrorKind::PermissionDenied => Problem::Refused(why.to_string()),
+            _ => Problem::Unopened(why.to_string()),
+        }
+    }
 }
 
 /// A `PT_LOAD` segment.

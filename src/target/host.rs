@@ -89,6 +89,11 @@ pub struct Host {
     pub probes: Probes,
 }
 
+/// Whether all processes of the machine are seen here; `None` where that cannot be told.
+pub fn is_in_initial_pid_namespace() -> Option<bool> {
+    is_namespace(Path::new("/proc/self/ns/pid"), INITIAL_PID_NAMESPACE)
+}
+
 impl Host {
     /// Looks at the running machine.
     pub fn inspect() -> Host {

@@ -159,9 +159,15 @@ fn guide(addr: FrameAddr, mappings: &Mappings, tables: &mut Tables) -> Guide {
 
 fn why_without_rule(binary: &Binary) -> Why {
     match (&binary.problem, binary.kind) {
-        (Some(Problem::Malformed(_) | Problem::Replaced | Problem::Unopened(_)), _) => {
-            Why::BinaryUnreadable
-        }
+        (
+            Some(
+                Problem::Malformed(_)
+                | Problem::Replaced
+                | Problem::Unopened(_)
+                | Problem::Refused(_),
+            ),
+            _,
+        ) => Why::BinaryUnreadable,
         (None, MappingKind::Anonymous) => Why::Jit,
         (None, _) => Why::NoUnwindInfo,
     }

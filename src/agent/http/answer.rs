@@ -75,8 +75,10 @@ impl Answer {
     pub fn refused(error: &DeepError) -> Answer {
         let status = match error {
             DeepError::Busy => Status::Busy,
-            DeepError::Ending => Status::Unavailable,
-            DeepError::Failed { .. } | DeepError::Io(_) => Status::Internal,
+            DeepError::Ending | DeepError::Abandoned => Status::Unavailable,
+            DeepError::Failed { .. } | DeepError::Full { .. } | DeepError::Io(_) => {
+                Status::Internal
+            }
         };
         let mut answer = Answer::error(status, &error.to_string());
         if status == Status::Busy {

@@ -7,6 +7,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
+use crate::agent::windows::if_abandoned;
 use crate::artifacts::{ArtifactError, write_atomic};
 
 const FILE: &str = "http-address";
@@ -45,6 +46,12 @@ impl Door {
             }
         };
         Ok(former.insert(door))
+    }
+
+    /// An agent that was killed has left its address; nobody answers there.
+    pub fn forget_killed(data: &Path) {
+        // Mostly there is none.
+        if_abandoned(data, || drop(std::fs::remove_file(data.join(FILE))));
     }
 
     pub fn addr(&self) -> SocketAddr {

@@ -12,6 +12,8 @@ use tokio::task::AbortHandle;
 
 /// How often the last answers are looked after.
 const STEP: Duration = Duration::from_millis(20);
+/// What is left to a client that nobody is working for: to say what it wants, or to take its answer.
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// Whether a request of a connection is being answered.
 #[derive(Clone, Debug, Default)]
@@ -53,12 +55,25 @@ impl Guests {
         }
     }
 
-    /// Lets those that are being answered have their answer, within that time.
-    pub async fn see_off(&self, within: Duration) {
-        let busy = |(busy, _): &&(Busy, AbortHandle)| busy.0.load(Ordering::Relaxed);
-        let answered: Vec<_> = self.present.iter().filter(busy).collect();
+    /// Lets those that are being answered have their answer, within that time; and those that have come only now, or are being
+    /// sent what was answered, a moment.
+    pub async fn see_off(&mut self, within: Duration) {
         let until = Instant::now() + within;
-        while Instant::now() < until && !answered.iter().all(|(_, task)| task.is_finished()) {
+        let mut last_busy = Instant::now();
+        while Instant::now() < until {
+            self.present.retain(|(_, task)| !task.is_finished());
+            if self.present.is_empty() {
+                return;
+            }
+            if self
+                .present
+                .iter()
+                .any(|(busy, _)| busy.0.load(Ordering::Relaxed))
+            {
+                last_busy = Instant::now();
+            } else if last_busy.elapsed() >= MOMENT {
+                return;
+            }
             tokio::time::sleep(STEP).await;
         }
     }

@@ -23,6 +23,7 @@ use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -112,6 +113,16 @@ async fn accept(
     Ok(())
 }
 
+/// Somebody waits for an answer; when the connection ends, this is dropped.
+#[derive(Debug, Default)]
+struct Waits(Arc<AtomicBool>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 async fn answer(
     site: Arc<Site>,
     busy: Busy,
@@ -121,21 +132,25 @@ async fn answer(
     let head = request.map(|_| ());
     let is_head = head.method() == Method::HEAD;
     busy.set(true);
-    let made = tokio::task::spawn_blocking(move || route(&site, &head)).await;
+    let waits = Waits::default();
+    let abandoned = waits.0.clone();
+    let made = tokio::task::spawn_blocking(move || route(&site, &head, &abandoned)).await;
     busy.set(false);
     let answer = made.unwrap_or_else(|_| Answer::error(Status::Internal, "failed to answer"));
     Ok(answer.into_response(is_head))
 }
 
-fn route(site: &Site, request: &Request<()>) -> Answer {
+fn route(site: &Site, request: &Request<()>, abandoned: &AtomicBool) -> Answer {
     let path = request.uri().path();
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     match path {
         "/debug/pprof/profile" | "/recordings" if site.token.refuses(request.headers()) => {
             Answer::unauthorized()
         }
-        "/debug/pprof/profile" if request.method() == Method::GET => profile(site, request),
-        "/recordings" if *request.method() == Method::POST => recording(site, request),
+        "/debug/pprof/profile" if request.method() == Method::GET => {
+            profile(site, request, abandoned)
+        }
+        "/recordings" if *request.method() == Method::POST => recording(site, request, abandoned),
         "/metrics" if reads => metrics_page(site),
         "/healthz" if reads => health(site),
         "/readyz" if reads => readiness(site),
@@ -190,23 +205,23 @@ fn readiness(site: &Site) -> Answer {
     }
 }
 
-fn profile(site: &Site, request: &Request<()>) -> Answer {
+fn profile(site: &Site, request: &Request<()>, abandoned: &AtomicBool) -> Answer {
     let asked = match query::profile(request.uri().query(), site.max_recording) {
         Ok(asked) => asked,
         Err(why) => return Answer::error(Status::BadRequest, &why),
     };
-    match site.deep.record(asked) {
+    match site.deep.record(asked, abandoned) {
         Ok(deep) => Answer::profile(deep),
         Err(error) => Answer::refused(&error),
     }
 }
 
-fn recording(site: &Site, request: &Request<()>) -> Answer {
+fn recording(site: &Site, request: &Request<()>, abandoned: &AtomicBool) -> Answer {
     let asked = match query::recording(request.uri().query(), site.max_recording) {
         Ok(asked) => asked,
         Err(why) => return Answer::error(Status::BadRequest, &why),
     };
-    match site.deep.record(asked) {
+    match site.deep.record(asked, abandoned) {
         Ok(deep) => Answer::recording(&deep),
         Err(error) => Answer::refused(&error),
     }

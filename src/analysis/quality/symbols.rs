@@ -124,6 +124,7 @@ fn explain(reason: Unresolved) -> &'static str {
     match reason {
         Unresolved::NoSymbol => "the file has no symbol that covers the address",
         Unresolved::FileGone => "the file was gone or replaced",
+        Unresolved::FileRefused => "the file must not be read",
         Unresolved::BadFile => {
             "the file could not be read as ELF, or not in the time and memory allowed"
         }
@@ -148,6 +149,9 @@ pub(in crate::analysis) fn remedy(
         Unresolved::NoSymbol => debug_packages::remedy(profile, module, build_id),
         Unresolved::FileGone => format!(
             "restart the service so that it runs the `{module}` that is installed, or keep the old file until recording is over"
+        ),
+        Unresolved::FileRefused => format!(
+            "grant CAP_SYS_PTRACE to see the files of other users' processes, and CAP_DAC_READ_SEARCH where `{module}` is for its owner only; `perfprof doctor` says what is missing"
         ),
         Unresolved::BadFile => format!(
             "see the warnings; where they say nothing of time or memory, check `{module}` with `readelf -a`"

@@ -19,6 +19,7 @@ use super::status::Log;
 use super::stop::{Exit, Failure};
 use super::{plan, selecting};
 use crate::agent::budget::Limits;
+use crate::agent::windows::Windows;
 use crate::agent::{self, End, Lasting, Settings, Signals, Staff, StartError};
 use crate::sampling::{PidList, Scope};
 use crate::sys::usage::raise_open_files;
@@ -76,6 +77,7 @@ fn run_with(
     lasting: &mut Lasting,
     log: &Log,
 ) -> Result<End, Failure> {
+    lasting.forget_killed(&args.data);
     let saying = Saying::new(log);
     let index = labelling::index(args, &saying)?;
     // Later, processes that were named may have ended: that is no reason to end, too.
@@ -93,7 +95,6 @@ fn run_with(
     let owners = ByContainer::new(whole, labelling::own(args), index);
     let settings = Settings {
         data: args.data.clone(),
-        disk_budget_bytes: args.disk_budget,
         window: args.window,
         limits: Limits {
             cpu_cores: args.max_cpu,
@@ -114,8 +115,12 @@ fn run_with(
         args.data.display()
     ));
     let symbols = recorder.symbol_source()?;
+    // First of all that stands in the data directory: another agent may have it.
+    let windows = Windows::open(&args.data, args.disk_budget)
+        .map_err(|error| Failure::new(Exit::NotWritten, error))?;
     let pushing = pushing::start(args, &saying)?;
     let staff = Staff {
+        windows,
         recorder: &mut recorder,
         owners: Box::new(owners),
         sinks: pushing.figures(),
@@ -128,7 +133,6 @@ fn run_with(
     ended.map_err(|error| match (error, recorder.take_failure()) {
         (StartError::Arm(_), Some(failure)) => failure,
         (error @ StartError::Arm(_), None) => Failure::new(Exit::Failed, error),
-        (error @ StartError::Data(_), _) => Failure::new(Exit::NotWritten, error),
         (error @ StartError::Token { .. }, _) => Failure::new(Exit::BadInput, error),
         (error @ StartError::Listen { .. }, _) => {
             Failure::new(Exit::Failed, error).hint("`--listen ADDR:PORT` chooses another address")

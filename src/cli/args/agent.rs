@@ -29,7 +29,7 @@ pub(in crate::cli) struct AgentArgs {
     /// Folder for windows, queues and the token
     #[arg(long, value_name = "DIR", default_value = "/var/lib/perfprof")]
     pub data: PathBuf,
-    /// Disk space for windows and queues: the oldest give way
+    /// Disk space for windows, queues and DATA/cache: the oldest windows give way
     #[arg(long, value_name = "SIZE", default_value = "1Gi", value_parser = size)]
     pub disk_budget: u64,
     /// CPU time that the agent may use, of one CPU: `1%`, `10m` or `0.01`; the rate is lowered before it is exceeded for long
@@ -82,7 +82,7 @@ pub(in crate::cli) struct LabelArgs {
     /// Folder of the downward API: the pod's labels, and what else it tells
     #[arg(long, value_name = "DIR")]
     pub labels_dir: Option<PathBuf>,
-    /// Name of the node [default: $NODE_NAME, or the host's name]
+    /// Name of the node, for labels and for the Kubernetes API [default: $NODE_NAME, or what --labels-dir says]
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
     /// Ask the Kubernetes API for names of pods and containers: `off`, `in-cluster`, or a URL
@@ -108,7 +108,7 @@ pub(in crate::cli) struct PushArgs {
     /// Header that goes with everything that is sent; repeatable
     #[arg(long, value_name = "NAME=VALUE")]
     pub push_header: Vec<String>,
-    /// Disk space for what waits to be sent, within the disk budget
+    /// Disk space for what waits to be sent; half of the disk budget at most
     #[arg(long, value_name = "SIZE", default_value = "256Mi", value_parser = size)]
     pub push_budget: u64,
 }

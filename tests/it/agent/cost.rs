@@ -79,6 +79,7 @@ fn its_own_cpu_time_is_what_the_kernel_says_and_too_high_a_rate_is_lowered() {
     );
     let metrics = agent.metrics();
     for gauge in [
+        "perfprof_self_memory_bytes",
         "perfprof_self_resident_memory_bytes",
         "perfprof_self_bpf_memory_bytes",
     ] {

@@ -146,6 +146,10 @@ fn an_agent_that_is_killed_leaves_whole_windows_and_nobody_behind() {
         data.join("http-address").exists(),
         "it had no time to take it back"
     );
+    // Also who cannot begin tells nobody where the other was.
+    let mut refused = command().args(["--labels-dir", "/nowhere"]).spawn();
+    refused.assert_refused(exit::BAD_INPUT, "/nowhere");
+    assert!(!data.join("http-address").exists());
     let mut agent = command().start();
     let unfinished: Vec<_> = names(&data)
         .into_iter()
@@ -183,5 +187,7 @@ fn a_second_agent_is_refused(folder: &Path, name: &str) {
             .args(more)
             .spawn();
         second.assert_refused(exit::NOT_WRITTEN, "another agent uses");
+        assert!(!folder.join("data/queue").exists());
+        assert!(folder.join("data/http-address").exists());
     }
 }

@@ -70,13 +70,14 @@ fn the_oldest_windows_give_way_to_the_budget() {
     assert!(windows.len() >= 2, "{windows:?}");
 }
 
-/// A file system of one megabyte; unmounted when dropped.
+/// A small file system; unmounted when dropped.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn new(at: PathBuf) -> Result<SmallDisk, String> {
+    fn new(at: PathBuf, size: &str) -> Result<SmallDisk, String> {
         fs::create_dir(&at).expect("a folder can be made");
-        mount(&["-t", "tmpfs", "-o", "size=1m", "perfprof-test"], &at)?;
+        let size = format!("size={size}");
+        mount(&["-t", "tmpfs", "-o", &size, "perfprof-test"], &at)?;
         Ok(SmallDisk(at))
     }
 
@@ -85,7 +86,7 @@ impl SmallDisk {
         let path = self.0.join("others");
         let open = fs::OpenOptions::new().create(true).append(true).open(&path);
         // It ends where the disk does.
-        let _ = open.and_then(|mut file| file.write_all(&[1; 2 << 20]));
+        let _ = open.and_then(|mut file| file.write_all(&vec![1; 8 << 20]));
         path
     }
 
@@ -115,7 +116,7 @@ fn a_full_disk_costs_windows_and_never_the_agent() {
     }
     let folder = folder();
     let (_workload, name) = busy(folder.path());
-    let disk = match SmallDisk::new(folder.path().join("disk")) {
+    let disk = match SmallDisk::new(folder.path().join("disk"), "1m") {
         Ok(disk) => disk,
         Err(reason) => return skip("mount", &reason),
     };
@@ -170,6 +171,36 @@ fn a_full_disk_costs_windows_and_never_the_agent() {
     agent.assert_refused(exit::NOT_WRITTEN, "Read-only file system");
     disk.read_only(false);
     a_full_disk_is_no_reason_not_to_begin(&disk, &data, &name);
+}
+
+#[test]
+fn a_recording_finds_room_on_a_full_disk_at_the_cost_of_old_windows() {
+    if missing(&[Need::Bpf, Need::Root, Need::Program("g++")]) {
+        return;
+    }
+    let folder = folder();
+    let (_workload, name) = busy(folder.path());
+    let disk = match SmallDisk::new(folder.path().join("disk"), "5m") {
+        Ok(disk) => disk,
+        Err(reason) => return skip("mount", &reason),
+    };
+    let data = disk.0.join("data");
+    let old = windows_of_long_ago(&data, 40);
+    let mut agent = AgentCommand::new(folder.path())
+        .data(&data)
+        .args(["--comm", &name, "--window", "1h"])
+        .start();
+    disk.fill();
+    let answer = agent.ask_with_token("POST", "/recordings?seconds=0.5");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let left: Vec<bool> = old.iter().map(|window| window.exists()).collect();
+    assert!(
+        !left[0] && left.is_sorted(),
+        "the oldest have gone: {left:?}"
+    );
+    let full = "perfprof_windows_dropped_total{reason=\"disk-full\"}";
+    assert!(agent.metrics().value(full) >= 1.0);
+    agent.end();
 }
 
 fn a_full_disk_is_no_reason_not_to_begin(disk: &SmallDisk, data: &Path, name: &str) {

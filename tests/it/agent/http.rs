@@ -46,6 +46,7 @@ fn recordings_are_for_who_has_the_token_and_the_newest_window_is_for_all() {
         let report = fs::read_to_string(format!("{directory}/profiling-report.md")).expect("whole");
         assert!(report.contains("hot_seventy"), "{report}");
     });
+    whoever_goes_takes_the_recording_along(&mut agent);
     go_fetches_a_profile(&agent);
     let metrics = agent.metrics();
     assert_eq!(
@@ -61,6 +62,27 @@ fn recordings_are_for_who_has_the_token_and_the_newest_window_is_for_all() {
         .iter()
         .for_each(|window| assert_whole(window));
     agent.end();
+}
+
+fn whoever_goes_takes_the_recording_along(agent: &mut Agent) {
+    let token = agent.token();
+    for request in [
+        "POST /recordings?seconds=20",
+        "GET /debug/pprof/profile?seconds=20",
+    ] {
+        let mut stream = agent.connect();
+        let head =
+            format!("{request} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n");
+        stream.write_all(head.as_bytes()).expect("taken");
+        wait_until("the recording is being made", LIMIT, || {
+            unfinished(agent) > 0
+        });
+        let abandoned = "perfprof_recordings_total{outcome=\"abandoned\"}";
+        let before = agent.metrics().value(abandoned);
+        drop(stream);
+        agent.wait_for_metric("it is given up", |m| m.value(abandoned) > before);
+        assert_eq!(unfinished(agent), 0);
+    }
 }
 
 /// Recordings that are being made.
@@ -273,16 +295,18 @@ fn slow_idle_and_noisy_clients_keep_nobody_from_an_answer() {
     }
     assert_eq!(agent.get("/metrics").status, 200);
     drop(held);
-    // A deep recording ends with the agent, and does not hold it up.
-    thread::scope(|threads| {
-        let asked = threads.spawn(|| agent.ask_with_token("POST", "/recordings?seconds=60"));
-        wait_until("the recording is being made", LIMIT, || {
-            unfinished(&agent) > 0
+    // A deep recording ends with the settings and with the agent, and does not hold it up.
+    for signal in [Signal::SIGHUP, Signal::SIGTERM] {
+        thread::scope(|threads| {
+            let asked = threads.spawn(|| agent.ask_with_token("POST", "/recordings?seconds=60"));
+            wait_until("the recording is being made", LIMIT, || {
+                unfinished(&agent) > 0
+            });
+            agent.signal(signal);
+            let answer = asked.join().expect("ended");
+            assert_eq!(answer.status, 503, "{signal}: {answer:?}");
         });
-        agent.signal(Signal::SIGTERM);
-        let answer = asked.join().expect("ended");
-        assert_eq!(answer.status, 503, "{answer:?}");
-    });
+    }
     agent.wait();
     assert_eq!(unfinished(&agent), 0);
 }

@@ -39,6 +39,7 @@ fn every_window_arrives_with_its_names_also_after_the_receiver_was_away() {
     agent.wait_for_metric("the loss is noticed", |m| m.value(failures) >= 1.0);
     let before = agent.windows().len();
     agent.wait_for_windows(before + 2);
+    agent.wait_for_word("pushing to otlp-grpc fails: ");
     assert!(
         agent
             .metrics()
@@ -55,7 +56,9 @@ fn every_window_arrives_with_its_names_also_after_the_receiver_was_away() {
     agent.wait_for_metric("nothing waits", |m| {
         m.value("perfprof_push_queue_items{sink=\"otlp-grpc\"}") == 0.0
     });
+    agent.wait_for_word("pushing to otlp-grpc works again");
     agent.end();
+    assert_eq!(agent.log().matches("pushing to otlp-grpc fails").count(), 1);
     let windows = agent.windows().len();
     let requests = backend.requests();
     let taken: Vec<&Value> = requests.iter().filter(|one| one["taken"] == true).collect();

@@ -49,9 +49,11 @@ fn a_service_that_restarts_is_recorded_again() {
     nothing_is_written_of_nothing(&mut agent);
     assert!(agent.windows().is_empty());
     assert_eq!(agent.get("/report").status, 404);
+    agent.wait_for_word("nothing matches yet; waiting");
     let first = Workload::start_program(&program, &["1"]);
     let first_pid = first.pid();
     agent.wait_for_windows(1);
+    agent.wait_for_word("found something to record");
     drop(first);
     nothing_is_written_of_nothing(&mut agent);
     // Deployed anew: the program on disk is another, and then there is none any more.
