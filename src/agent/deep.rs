@@ -134,7 +134,7 @@ impl DeepRecordings {
         let mut tries = 0;
         loop {
             tries += 1;
-            self.make_room(0);
+            self.make_room();
             match self.make(asked, abandoned) {
                 Err(error) if tries < MOST_TRIES && error.is_full() => {
                     if !windows::locked(&self.windows).drop_oldest() {
@@ -252,7 +252,7 @@ impl DeepRecordings {
                 return Err(DeepError::Failed { words });
             }
             // Windows go on, and would take the room.
-            self.make_room(0);
+            self.make_room();
             std::thread::sleep(STEP);
         }
     }
