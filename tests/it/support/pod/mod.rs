@@ -134,10 +134,6 @@ impl Pod {
         });
     }
 
-    pub(crate) fn runs(&self, container: &str) -> bool {
-        self.state(container)["Running"] == true
-    }
-
     fn state(&self, container: &str) -> Value {
         let mut command = self.podman.command();
         command.args(["container", "inspect", "--format", "{{json .State}}"]);
