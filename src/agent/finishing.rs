@@ -328,7 +328,7 @@ impl<'a> Finishing<'a> {
             if ix < MAX_REPORTED {
                 let extra =
                     artifacts::with_capacity(&part.profile, &part.analysis, &Planning::default());
-                let exports = exports(part);
+                let exports = self.exports(part);
                 artifacts::publish(
                     &root,
                     &part.profile,
@@ -348,6 +348,31 @@ impl<'a> Finishing<'a> {
         let finished = locked(&self.windows).finish(unfinished);
         finished.map_err(io(&windows))?;
         Ok(())
+    }
+
+    /// The profile, and its picture; one that cannot be drawn is told and counted.
+    fn exports(&self, part: &Finished) -> Vec<Export> {
+        let mut exports = vec![Export {
+            extension: "pb.gz".into(),
+            bytes: part.pprof_gz.clone(),
+        }];
+        if part.profile.total_count() == 0 {
+            return exports;
+        }
+        match flamegraph::render(&part.profile) {
+            Ok(svg) => exports.push(Export {
+                extension: "svg".into(),
+                bytes: svg.into_bytes(),
+            }),
+            Err(error) => {
+                self.state.error("picture");
+                self.say.warning(format!(
+                    "failed to draw the flame graph of `{}`: {error}",
+                    part.service.name
+                ));
+            }
+        }
+        exports
     }
 
     fn dropped(&self, reason: &'static str, count: u64) {
@@ -411,22 +436,6 @@ fn with_cost(mut finished: Vec<Finished>, cost: WindowCost, finish_ns: u64) -> V
         part.pprof_gz = pprof::encode(&part.profile);
     }
     finished
-}
-
-fn exports(part: &Finished) -> Vec<Export> {
-    let mut exports = vec![Export {
-        extension: "pb.gz".into(),
-        bytes: part.pprof_gz.clone(),
-    }];
-    if part.profile.total_count() > 0
-        && let Ok(svg) = flamegraph::render(&part.profile)
-    {
-        exports.push(Export {
-            extension: "svg".into(),
-            bytes: svg.into_bytes(),
-        });
-    }
-    exports
 }
 
 /// `window.json`: which services, with which labels and verdicts.

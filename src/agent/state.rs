@@ -70,7 +70,7 @@ const VERDICTS: [&str; 3] = ["trusted", "inconclusive", "empty"];
 const DROPPED: [&str; 4] = ["rotation", "disk-full", "not-written", "busy"];
 const REDUCTIONS: [&str; 3] = ["cpu", "memory", "exhausted"];
 const RECORDINGS: [&str; 5] = ["trusted", "inconclusive", "failed", "refused", "abandoned"];
-const ERRORS: [&str; 5] = ["recording", "finishing", "queue", "http", "http-address"];
+const ERRORS: [&str; 5] = ["recording", "queue", "http", "http-address", "picture"];
 
 #[derive(Debug)]
 pub struct State {
