@@ -63,7 +63,7 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
     let program = out.join("perfprof");
     let compiled = static_link::Compiled {
         repository: repository(),
-        library: &library,
+        rlib: &library,
         dependencies: &folder.join("deps"),
     };
     static_link::link(&compiled, &target_dir().join("static"), &program).map_err(|e| anyhow!(e))?;

@@ -24,7 +24,7 @@ const EDITION: &str = "2024";
 pub(crate) struct Compiled<'a> {
     pub(crate) repository: &'a Path,
     /// `libperfprof*.rlib`
-    pub(crate) library: &'a Path,
+    pub(crate) rlib: &'a Path,
     /// cargo's `deps`
     pub(crate) dependencies: &'a Path,
 }
@@ -47,7 +47,7 @@ pub(crate) fn link(compiled: &Compiled, folder: &Path, out: &Path) -> Result<(),
         .args(["--edition", EDITION, "-C", "target-feature=+crt-static"])
         // Function names stay: they are what a panic shows.
         .args(["-C", "opt-level=3", "-C", "strip=debuginfo"])
-        .args(["--extern", &flag("perfprof=", compiled.library)])
+        .args(["--extern", &flag("perfprof=", compiled.rlib)])
         .args(["-L", &flag("dependency=", compiled.dependencies)])
         .args(["-L", &flag("native=", &natives)])
         .args(late.iter().map(|archive| flag("-Clink-arg=", archive)))

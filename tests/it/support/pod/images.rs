@@ -43,7 +43,7 @@ pub(super) fn perfprof() -> &'static Path {
         let dependencies = program.parent().expect("in a folder").join("deps");
         let compiled = static_link::Compiled {
             repository: repository(),
-            library: &library_of(program, &dependencies),
+            rlib: &library_of(program, &dependencies),
             dependencies: &dependencies,
         };
         let folder = folder();
